@@ -1,0 +1,225 @@
+"""Frozen configuration of the model, read strictly: an unknown key is an error that names the nearest one."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from edge_tta.errors import ConfigError
+
+T = TypeVar("T")
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class AudioSpec:
+    """What goes in and out of the model, in samples and seconds."""
+
+    sample_rate: int = 44100
+    """Samples per second, Hz."""
+    channels: int = 1
+    """Audio channels (1 mono, 2 stereo)."""
+    hop: int = 2048
+    """Samples per latent frame."""
+    latent_channels: int = 64
+    """Channels of one latent frame."""
+    min_seconds: float = 0.5
+    """Shortest duration a request may ask for."""
+    max_seconds: float = 12.0
+    """Longest duration a request may ask for."""
+
+    def num_samples(self, seconds: float) -> int:
+        """Exact number of audio frames for a duration in seconds."""
+        return round(seconds * self.sample_rate)
+
+    def latent_frames(self, seconds: float) -> int:
+        """Latent frames that cover a duration: the decoder's output is trimmed to ``num_samples``."""
+        return max(1, math.ceil(self.num_samples(seconds) / self.hop))
+
+
+@dataclass(frozen=True)
+class TextEncoderConfig:
+    """Compact transformer from SentencePiece ids to token features and a pooled vector."""
+
+    vocab_size: int = 8192
+    """Pieces of the SentencePiece model, byte fallback included."""
+    max_tokens: int = 64
+    """Longest token sequence; the tokenizer enforces it."""
+    width: int = 384
+    """Width of the residual stream and of the output features."""
+    depth: int = 4
+    """Transformer layers."""
+    heads: int = 12
+    """Attention heads."""
+    feedforward: int = 1536
+    """Inner width of the feed-forward layers."""
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """Latent transformer: joint text+audio blocks, then audio-only blocks."""
+
+    latent_channels: int = 64
+    """Channels of one latent frame."""
+    text_width: int = 384
+    """Width of the text encoder's token features and pooled vector."""
+    width: int = 448
+    """Width of the residual streams."""
+    heads: int = 7
+    """Attention heads."""
+    joint_blocks: int = 4
+    """Blocks in which text and audio streams attend jointly."""
+    audio_blocks: int = 8
+    """Audio-only blocks."""
+    feedforward: int = 1280
+    """Inner width of the gated ConvMLP."""
+    kernel: int = 3
+    """Kernel of the ConvMLP over time, odd."""
+    stem_kernel: int = 7
+    """Kernel of the first and last convolution, odd."""
+    shared_modulation: bool = False
+    """One modulation for all blocks plus a learned offset per block, instead of one Linear a block."""
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """Variational codec between waveforms and latents; the decoder ends in an inverse STFT."""
+
+    latent_channels: int = 64
+    """Channels of one latent frame."""
+    n_fft: int = 1024
+    """STFT window length in samples."""
+    stft_hop: int = 512
+    """STFT hop in samples; must divide the latent hop."""
+    frame_width: int = 256
+    """Width of the blocks that run once per STFT hop."""
+    latent_width: int = 512
+    """Width of the blocks that run once per latent frame."""
+    encoder_frame_blocks: int = 2
+    """Encoder blocks at the STFT rate."""
+    encoder_latent_blocks: int = 3
+    """Encoder blocks at the latent rate."""
+    decoder_latent_blocks: int = 4
+    """Decoder blocks at the latent rate."""
+    decoder_frame_blocks: int = 3
+    """Decoder blocks at the STFT rate."""
+    expansion: int = 3
+    """Inner width of a block over its width."""
+    kernel: int = 7
+    """Depthwise kernel over time, odd."""
+    tonal_bins: int = 256
+    """Lowest STFT bins whose phase may be integrated along time (tones)."""
+    bands: int = 64
+    """Bands in which the mixture of tone, transient and noise is decided."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything needed to rebuild the modules of one model."""
+
+    name: str = "edge-120m"
+    """Preset name."""
+    audio: AudioSpec = field(default_factory=AudioSpec)
+    text_encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    codec: CodecConfig = field(default_factory=CodecConfig)
+    schema_version: int = SCHEMA_VERSION
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON of this configuration, hexadecimal."""
+        return config_digest(self)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Nested plain dictionary of a configuration dataclass (tuples become lists)."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return plain
+
+
+def config_digest(config: Any) -> str:
+    """SHA-256 of a configuration dataclass as canonical JSON (sorted keys, no spaces), hexadecimal."""
+    canonical = json.dumps(to_dict(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def from_dict(cls: type[T], data: Any, where: str = "") -> T:
+    """Build a configuration dataclass from parsed TOML or JSON, strictly.
+
+    Args:
+        cls: frozen dataclass to build; nested dataclasses are built from nested tables.
+        data: mapping of field names to values.
+        where: dotted path of ``data`` inside the document, for messages.
+
+    Raises:
+        ConfigError: unknown key (the nearest known key is named), missing key or wrong type.
+    """
+    place = where or cls.__name__
+    if not isinstance(data, dict):
+        raise ConfigError(f"{place}: expected a table, got {type(data).__name__}")
+    fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, cls))}
+    hints = typing.get_type_hints(cls)
+    for key in data:
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else f"; known keys: {', '.join(sorted(fields))}"
+            raise ConfigError(f"{place}: unknown key '{key}'{hint}")
+    values = {}
+    for name, spec in fields.items():
+        if name in data:
+            values[name] = _coerce(hints[name], data[name], f"{where}.{name}" if where else name)
+        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"{place}: missing key '{name}'")
+    try:
+        return cls(**values)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{place}: {error}") from error
+
+
+def _coerce(hint: Any, value: Any, where: str) -> Any:
+    """Check ``value`` against a type hint; integers are accepted for floats, lists for tuples."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        choices = [argument for argument in arguments if argument is not type(None)]
+        if len(choices) == 1:
+            return _coerce(choices[0], value, where)
+        for choice in choices:
+            try:
+                return _coerce(choice, value, where)
+            except ConfigError:
+                continue
+        raise ConfigError(f"{where}: {value!r} fits none of {', '.join(str(c) for c in choices)}")
+    if dataclasses.is_dataclass(hint):
+        return from_dict(typing.cast(type, hint), value, where)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where}: expected a list, got {type(value).__name__}")
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return tuple(_coerce(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+        if len(arguments) != len(value):
+            raise ConfigError(f"{where}: expected {len(arguments)} values, got {len(value)}")
+        return tuple(_coerce(a, item, f"{where}[{i}]") for i, (a, item) in enumerate(zip(arguments, value, strict=True)))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where}: expected a table, got {type(value).__name__}")
+        return {key: _coerce(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    if origin is typing.Literal:
+        if value not in arguments:
+            raise ConfigError(f"{where}: {value!r} is none of {', '.join(map(repr, arguments))}")
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ConfigError(f"{where}: expected {hint.__name__}, got {type(value).__name__} {value!r}")
+    return value
