@@ -119,6 +119,8 @@ class CodecConfig:
     """Lowest STFT bins whose phase may be integrated along time (tones)."""
     bands: int = 64
     """Bands in which the mixture of tone, transient and noise is decided."""
+    noise_frames: int = 1040
+    """STFT frames of fixed white noise that give noisy bins their phase; longer sounds go round."""
 
 
 @dataclass(frozen=True)

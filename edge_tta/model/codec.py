@@ -1,0 +1,335 @@
+"""Variational codec: waveform -> 64 channels at 21.5 Hz -> waveform, with no convolution at the waveform rate.
+
+The encoder sees per-bin standardised log-magnitudes and phase advances of an STFT. The decoder predicts, per STFT
+bin, a log-magnitude and *derivatives* of the phase: along time (the advance of a tone from frame to frame) and along
+frequency (the delay of a transient inside a frame), and per band how tonal or impulsive the sound is. A latent carries
+no absolute phase, so predicting phase itself is ill-posed; its derivatives are determined by the magnitudes (Prusa,
+Balazs & Sondergaard, "A noniterative method for reconstruction of phase from STFT magnitude", 2017, eqs. 5-6), and the
+phase is their running sum. What is neither tone nor transient takes its phase from one fixed white-noise signal.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edge_tta.config import AudioSpec, CodecConfig
+from edge_tta.noise import gaussian_noise
+
+MAGNITUDE_FLOOR = 3e-5
+"""Added to magnitudes before the logarithm; full scale sine = 1, so the floor lies at -90 dB."""
+
+NOISE_SEED = 20260101
+"""Seed of the fixed white noise whose STFT gives noisy bins their phase."""
+
+
+class Posterior(NamedTuple):
+    """Diagonal Gaussian over latents; both float32 [B, L, C]."""
+
+    mean: Tensor
+    log_variance: Tensor
+
+
+class Spectrum(NamedTuple):
+    """What the decoder predicts, per STFT frame; K bins, T tonal bins, W bands, S audio channels."""
+
+    log_magnitude: Tensor
+    """float32 [B, S, frames, K], natural logarithm, full scale sine = 0."""
+    advance: Tensor
+    """float32 [B, S, frames, 2 T]: expected phasor of the phase advance against the bin centre, cosines then sines."""
+    delay: Tensor
+    """float32 [B, S, frames, 2 W]: expected phasor of the phase step from one bin to the next, cosines then sines."""
+    tonality: Tensor
+    """float32 [B, S, frames, W] in 0..1: how steady the advance is from frame to frame."""
+    impulsiveness: Tensor
+    """float32 [B, S, frames, W] in 0..1: how steady the delay is from bin to bin."""
+
+
+class StftGeometry:
+    """Constants of one STFT: periodic Hann window, frames centred on their hop, phases taken at the frame centre."""
+
+    def __init__(self, config: CodecConfig, audio: AudioSpec) -> None:
+        if audio.hop % config.stft_hop or config.n_fft % config.stft_hop:
+            raise ValueError("stft_hop must divide both the latent hop and n_fft")
+        self.n_fft, self.hop = config.n_fft, config.stft_hop
+        self.bins = config.n_fft // 2 + 1
+        self.frames_per_latent = audio.hop // config.stft_hop
+        self.pad = (config.n_fft - config.stft_hop) // 2
+        self.window = torch.hann_window(config.n_fft, periodic=True, dtype=torch.float64)
+        self.scale = 2.0 / float(self.window.sum())
+        overlap = sum(torch.roll(self.window**2, shift * self.hop) for shift in range(self.n_fft // self.hop))
+        self.synthesis_window = self.window / overlap
+        self.parity = torch.tensor([1.0, -1.0]).repeat(self.bins)[: self.bins]
+        bins = torch.arange(self.bins, dtype=torch.float64)
+        self.centre_turns = torch.remainder(bins * self.hop, self.n_fft) / self.n_fft
+
+    def analyse(self, waveform: Tensor) -> Tensor:
+        """Complex STFT [..., frames, K] of float32 [..., N] with N a multiple of the hop; phase at frame centres."""
+        padded = F.pad(waveform, (self.pad, self.pad))
+        frames = padded.unfold(-1, self.n_fft, self.hop)
+        spectrum = torch.fft.rfft(frames * self.window.to(waveform))
+        return spectrum * (self.scale * self.parity.to(waveform))
+
+    def phase_advance(self, stft: Tensor, tonal_bins: int) -> Tensor:
+        """Unit phasors of the phase advance since the previous frame, against each bin's centre frequency.
+
+        Args:
+            stft: complex [B, S, frames, K] with phases at frame centres.
+            tonal_bins: how many of the lowest bins to return.
+
+        Returns:
+            complex [B, S, frames, tonal_bins]; zero in the first frame, which has no predecessor.
+        """
+        low = stft[..., :tonal_bins]
+        unit = low / (low.abs() + 1e-9)
+        turns = self.centre_turns[:tonal_bins].to(stft.device)
+        centre = torch.polar(torch.ones_like(turns), -2 * math.pi * turns).to(stft.dtype)
+        return F.pad(unit[:, :, 1:] * unit[:, :, :-1].conj() * centre, (0, 0, 1, 0))
+
+    def inverse_matrix(self) -> Tensor:
+        """Dense windowed inverse DFT, float32 [2 K, n_fft]: rows are real parts, then imaginary parts."""
+        k = torch.arange(self.bins, dtype=torch.float64)[:, None]
+        n = torch.arange(self.n_fft, dtype=torch.float64)[None, :]
+        angle = 2 * math.pi * torch.remainder(k * n, self.n_fft) / self.n_fft
+        weight = torch.full((self.bins, 1), 2.0, dtype=torch.float64)
+        weight[0], weight[-1] = 1.0, 1.0
+        weight = weight * self.parity.double()[:, None] / (self.n_fft * self.scale)
+        rows = torch.cat([weight * torch.cos(angle), -weight * torch.sin(angle)])
+        return (rows * self.synthesis_window).float()
+
+    def overlap_add(self, frames: Tensor) -> Tensor:
+        """Sum windowed frames float32 [B, F, n_fft] into [B, F * hop]."""
+        batch = frames.shape[0]
+        ratio = self.n_fft // self.hop
+        total = F.pad(frames[:, :, : self.hop], (0, 0, 0, ratio - 1))
+        for part in range(1, ratio):
+            piece = frames[:, :, part * self.hop : (part + 1) * self.hop]
+            total = total + F.pad(piece, (0, 0, part, ratio - 1 - part))
+        return total.reshape(batch, -1)[:, self.pad : -self.pad]
+
+
+def band_matrix(bins: int, bands: int, bin_hz: float) -> Tensor:
+    """Which band each STFT bin belongs to, as a 0/1 matrix float32 [bands, bins]; bands are equal in mel.
+
+    Low bands narrower than a bin are merged with their neighbours by construction: every bin has exactly one band.
+    """
+    hertz = np.arange(bins) * bin_hz
+    mel = 2595.0 * np.log10(1.0 + hertz / 700.0)
+    index = np.minimum((mel / mel[-1] * bands).astype(int), bands - 1)
+    return torch.from_numpy(np.eye(bands, dtype=np.float32)[index].T.copy())
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depthwise convolution over time, LayerNorm, two Linears with GELU, scaled residual; float32 [B, L, C]."""
+
+    def __init__(self, width: int, expansion: int, kernel: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, expansion * width)
+        self.project = nn.Linear(expansion * width, width)
+        self.scale = nn.Parameter(torch.full((width,), 0.3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape-preserving, float32 [B, L, C]."""
+        hidden = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
+        hidden = self.project(F.gelu(self.expand(self.norm(hidden)), approximate="tanh"))
+        return x + self.scale * hidden
+
+
+def _blocks(count: int, width: int, config: CodecConfig) -> nn.Sequential:
+    return nn.Sequential(*(ConvNeXtBlock(width, config.expansion, config.kernel) for _ in range(count)))
+
+
+class Encoder(nn.Module):
+    """Waveform -> posterior over latents."""
+
+    bin_mean: Tensor
+    bin_std: Tensor
+
+    def __init__(self, config: CodecConfig, audio: AudioSpec) -> None:
+        super().__init__()
+        self.geometry = StftGeometry(config, audio)
+        self.config, self.hop = config, audio.hop
+        bins, per_latent = self.geometry.bins, self.geometry.frames_per_latent
+        self.register_buffer("bin_mean", torch.full((bins,), -7.0))
+        self.register_buffer("bin_std", torch.full((bins,), 2.0))
+        self.frame_in = nn.Linear(audio.channels * (bins + 2 * config.tonal_bins), config.frame_width)
+        self.frame_blocks = _blocks(config.encoder_frame_blocks, config.frame_width, config)
+        self.down = nn.Linear(per_latent * config.frame_width, config.latent_width)
+        self.latent_blocks = _blocks(config.encoder_latent_blocks, config.latent_width, config)
+        self.norm = nn.LayerNorm(config.latent_width)
+        self.out = nn.Linear(config.latent_width, 2 * config.latent_channels)
+        # A linear way from log-magnitudes to the latent: started at their principal components, training begins
+        # from the best linear codec instead of from nothing.
+        self.shortcut = nn.Linear(audio.channels * per_latent * bins, config.latent_channels, bias=False)
+        nn.init.zeros_(self.shortcut.weight)
+
+    def standardised(self, stft: Tensor) -> Tensor:
+        """Standardised log-magnitudes [B, S, frames, K] of a complex STFT."""
+        return (torch.log(stft.abs() + MAGNITUDE_FLOOR) - self.bin_mean) / self.bin_std
+
+    def forward(self, waveform: Tensor) -> Posterior:
+        """Encode float32 [B, S, N], N a multiple of the latent hop, into a posterior [B, N / hop, C]."""
+        if waveform.shape[-1] % self.hop:
+            raise ValueError(f"waveform length {waveform.shape[-1]} is no multiple of the hop {self.hop}")
+        return self.from_stft(self.geometry.analyse(waveform))
+
+    def from_stft(self, stft: Tensor) -> Posterior:
+        """As ``forward``, from the complex STFT [B, S, frames, K]."""
+        batch, channels, frames, _ = stft.shape
+        magnitude = self.standardised(stft)
+        advance = self.geometry.phase_advance(stft, self.config.tonal_bins)
+        features = torch.cat([magnitude, advance.real, advance.imag], dim=-1)
+        features = features.permute(0, 2, 1, 3).reshape(batch, frames, -1)
+        hidden = self.frame_blocks(self.frame_in(features))
+        latents = frames // self.geometry.frames_per_latent
+        hidden = self.latent_blocks(self.down(hidden.reshape(batch, latents, -1)))
+        mean, log_variance = self.out(self.norm(hidden)).chunk(2, dim=-1)
+        linear = self.shortcut(magnitude.permute(0, 2, 1, 3).reshape(batch, latents, -1))
+        return Posterior(mean + linear, log_variance.clamp(-12.0, 4.0))
+
+
+class Decoder(nn.Module):
+    """Standardised latent -> waveform."""
+
+    latent_mean: Tensor
+    latent_std: Tensor
+    bin_mean: Tensor
+    bin_std: Tensor
+    inverse: Tensor
+    noise: Tensor
+    noise_scale: Tensor
+    to_bins: Tensor
+    can_be_tonal: Tensor
+    centre_phase: Tensor
+
+    def __init__(self, config: CodecConfig, audio: AudioSpec) -> None:
+        super().__init__()
+        self.geometry = StftGeometry(config, audio)
+        self.config, self.channels = config, audio.channels
+        bins, per_latent = self.geometry.bins, self.geometry.frames_per_latent
+        self.register_buffer("latent_mean", torch.zeros(config.latent_channels))
+        self.register_buffer("latent_std", torch.ones(config.latent_channels))
+        self.register_buffer("bin_mean", torch.full((bins,), -7.0))
+        self.register_buffer("bin_std", torch.full((bins,), 2.0))
+        self.latent_in = nn.Linear(config.latent_channels, config.latent_width)
+        self.latent_blocks = _blocks(config.decoder_latent_blocks, config.latent_width, config)
+        self.up = nn.Linear(config.latent_width, per_latent * config.frame_width)
+        self.frame_blocks = _blocks(config.decoder_frame_blocks, config.frame_width, config)
+        self.norm = nn.LayerNorm(config.frame_width)
+        self.magnitude = nn.Linear(config.frame_width, audio.channels * bins)
+        self.advance = nn.Linear(config.frame_width, audio.channels * 2 * config.tonal_bins)
+        self.band_state = nn.Linear(config.frame_width, audio.channels * 4 * config.bands)
+        self.shortcut = nn.Linear(config.latent_channels, audio.channels * per_latent * bins, bias=False)
+        nn.init.zeros_(self.shortcut.weight)
+        self._register_constants(config, audio)
+
+    def _register_constants(self, config: CodecConfig, audio: AudioSpec) -> None:
+        geometry = self.geometry
+        self.register_buffer("inverse", geometry.inverse_matrix(), persistent=False)
+        samples = gaussian_noise(NOISE_SEED, (config.noise_frames * geometry.hop,))
+        stft = geometry.analyse(torch.from_numpy(samples))
+        # Mean log-magnitude 0, so that a predicted mean log-magnitude stays unbiased under the noise.
+        stft = stft / torch.exp(torch.log(stft.abs() + 1e-12).mean())
+        pair = torch.stack([stft.real, stft.imag])
+        scale = pair.abs().max() / 127.0
+        self.register_buffer("noise", torch.round(pair / scale).to(torch.int8), persistent=False)
+        self.register_buffer("noise_scale", scale, persistent=False)
+        bin_hz = audio.sample_rate / config.n_fft
+        self.register_buffer("to_bins", band_matrix(geometry.bins, config.bands, bin_hz), persistent=False)
+        self.register_buffer("can_be_tonal", (torch.arange(geometry.bins) < config.tonal_bins).float(), persistent=False)
+        # A tone at a bin's centre advances by 2 pi k hop / n_fft a frame, which repeats within one latent frame.
+        frame = torch.arange(geometry.frames_per_latent, dtype=torch.float64)[:, None]
+        turns = torch.remainder(frame * geometry.centre_turns, 1.0)
+        self.register_buffer("centre_phase", (2 * math.pi * turns).float(), persistent=False)
+
+    def spectrum(self, latent: Tensor) -> Spectrum:
+        """Predict magnitudes and phase derivatives from a standardised latent float32 [B, L, C]."""
+        latent = latent * self.latent_std + self.latent_mean
+        batch, length, _ = latent.shape
+        config, channels = self.config, self.channels
+        frames = length * self.geometry.frames_per_latent
+        hidden = self.latent_blocks(self.latent_in(latent))
+        hidden = self.norm(self.frame_blocks(self.up(hidden).reshape(batch, frames, config.frame_width)))
+        linear = self.shortcut(latent).reshape(batch, frames, channels, -1)
+        magnitude = (self.magnitude(hidden).reshape(batch, frames, channels, -1) + linear) * self.bin_std
+        advance = self.advance(hidden).reshape(batch, frames, channels, -1).permute(0, 2, 1, 3)
+        bands = self.band_state(hidden).reshape(batch, frames, channels, -1).permute(0, 2, 1, 3)
+        count = config.bands
+        return Spectrum(
+            log_magnitude=(magnitude + self.bin_mean).permute(0, 2, 1, 3),
+            advance=advance,
+            delay=bands[..., : 2 * count],
+            tonality=torch.sigmoid(bands[..., 2 * count : 3 * count]),
+            impulsiveness=torch.sigmoid(bands[..., 3 * count :]),
+        )
+
+    def synthesise(self, spectrum: Spectrum, noise_start: int = 0) -> Tensor:
+        """Integrate phases, mix tone, transient and noise, and invert: float32 [B, S, frames * stft_hop]."""
+        real, imaginary = self._phasors(spectrum, noise_start)
+        magnitude = torch.exp(spectrum.log_magnitude.clamp(max=3.0))
+        stacked = torch.cat([magnitude * real, magnitude * imaginary], dim=-1)
+        batch, channels, frames, width = stacked.shape
+        windowed = torch.matmul(stacked.reshape(batch * channels, frames, width), self.inverse)
+        return self.geometry.overlap_add(windowed).reshape(batch, channels, -1)
+
+    def _phasors(self, spectrum: Spectrum, noise_start: int) -> tuple[Tensor, Tensor]:
+        """Unit-power complex excitation as real and imaginary parts, each [B, S, frames, K]."""
+        frames = spectrum.log_magnitude.shape[2]
+        bins, tonal, bands = self.geometry.bins, self.config.tonal_bins, self.config.bands
+        index = torch.arange(frames, device=spectrum.log_magnitude.device)
+        step = torch.atan2(spectrum.advance[..., tonal:], spectrum.advance[..., :tonal])
+        centre = self.centre_phase[torch.remainder(index, self.geometry.frames_per_latent)]
+        phase = F.pad(torch.cumsum(step, dim=2), (0, bins - tonal)) + centre
+        delay = torch.atan2(spectrum.delay[..., bands:], spectrum.delay[..., :bands])
+        slope = torch.cumsum(torch.matmul(delay, self.to_bins), dim=-1)
+        tone_share = torch.matmul(spectrum.tonality, self.to_bins)
+        tone_share = tone_share * self.can_be_tonal
+        click_share = torch.matmul(spectrum.impulsiveness, self.to_bins) * (1.0 - tone_share)
+        tone, click = torch.sqrt(tone_share + 1e-8), torch.sqrt(click_share + 1e-8)
+        rest = torch.sqrt(1.0 - tone_share - click_share + 1e-8)
+        noise = self.noise[:, torch.remainder(index + noise_start, self.config.noise_frames)]
+        noise = noise.to(phase.dtype) * self.noise_scale
+        real = tone * torch.cos(phase) + click * torch.cos(slope) + rest * noise[0]
+        imaginary = tone * torch.sin(phase) + click * torch.sin(slope) + rest * noise[1]
+        return real, imaginary
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Decode a standardised latent float32 [B, L, C] into a waveform float32 [B, S, L * hop]."""
+        return self.synthesise(self.spectrum(latent))
+
+
+class Codec(nn.Module):
+    """Encoder and decoder of one configuration."""
+
+    def __init__(self, config: CodecConfig, audio: AudioSpec) -> None:
+        super().__init__()
+        self.encoder = Encoder(config, audio)
+        self.decoder = Decoder(config, audio)
+
+    def encode(self, waveform: Tensor) -> Tensor:
+        """Standardised posterior mean float32 [B, L, C] of a waveform float32 [B, S, N] (N a multiple of hop)."""
+        mean = self.encoder(waveform).mean
+        return (mean - self.decoder.latent_mean) / self.decoder.latent_std
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Waveform float32 [B, S, L * hop] of a standardised latent float32 [B, L, C]."""
+        waveform: Tensor = self.decoder(latent)
+        return waveform
+
+    def set_bin_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Store mean and standard deviation of log-magnitudes per STFT bin, float32 [K] each, in both halves."""
+        for half in (self.encoder, self.decoder):
+            half.bin_mean.copy_(mean)
+            half.bin_std.copy_(std)
+
+    def set_latent_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Store the latents' mean and standard deviation per channel, float32 [C] each."""
+        self.decoder.latent_mean.copy_(mean)
+        self.decoder.latent_std.copy_(std)
