@@ -1,0 +1,1 @@
+"""Judging sound: distances, a tagger, adherence, diversity, codec error, contact sheets."""
