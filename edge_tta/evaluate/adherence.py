@@ -50,7 +50,9 @@ def ranks(tags: Tags, labels: Sequence[str], tagger: Tagger) -> npt.NDArray[np.i
     for label in labels:
         position = tagger.index(label)
         if position is None:
-            raise DataError(f"the tagger does not know the label {label!r}; it knows {len(tagger.labels)} others")
+            raise DataError(
+                f"the tagger does not know the label {label!r}; it knows {len(tagger.labels)} others"
+            )
         own.append(position)
     order = tags.ranked(len(tagger.labels))
     return np.asarray((order == np.array(own)[:, None]).argmax(axis=1), dtype=np.int64)

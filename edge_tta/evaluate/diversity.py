@@ -72,4 +72,6 @@ def diversity(
     def ratio(index: npt.NDArray[np.int64]) -> float:
         return float(table[index, 0].mean() / max(float(table[index, 1].mean()), 1e-12))
 
-    return Diversity(bootstrap(len(table), ratio, generator), float(table[:, 0].mean()), float(table[:, 1].mean()))
+    return Diversity(
+        bootstrap(len(table), ratio, generator), float(table[:, 0].mean()), float(table[:, 1].mean())
+    )

@@ -40,7 +40,9 @@ def distance_of_moments(first: Moments, second: Moments) -> float:
     root = _square_root(covariance_a)
     cross = root @ covariance_b @ root
     eigenvalues = np.linalg.eigvalsh(0.5 * (cross + cross.T))
-    trace = float(np.trace(covariance_a) + np.trace(covariance_b) - 2.0 * np.sqrt(np.maximum(eigenvalues, 0.0)).sum())
+    trace = float(
+        np.trace(covariance_a) + np.trace(covariance_b) - 2.0 * np.sqrt(np.maximum(eigenvalues, 0.0)).sum()
+    )
     return max(0.0, float(np.sum((mean_a - mean_b) ** 2)) + trace)
 
 

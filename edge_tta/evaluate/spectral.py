@@ -92,7 +92,9 @@ def mel_filterbank(spec: MelSpec) -> FloatArray:
     """Triangular filters [n_fft // 2 + 1, bands] with peak 1, equally spaced on the O'Shaughnessy mel scale."""
     edges = np.array([spec.low_hz, spec.high_hz], dtype=np.float64)
     if not 0 <= spec.low_hz < spec.high_hz <= spec.sample_rate / 2:
-        raise DataError(f"mel bands need 0 <= low < high <= half the sample rate, got {spec.low_hz}, {spec.high_hz}")
+        raise DataError(
+            f"mel bands need 0 <= low < high <= half the sample rate, got {spec.low_hz}, {spec.high_hz}"
+        )
     low, high = _hertz_to_mel(edges)
     centres = _mel_to_hertz(np.linspace(low, high, spec.bands + 2))
     bins = np.arange(spec.n_fft // 2 + 1) * (spec.sample_rate / spec.n_fft)
@@ -109,7 +111,9 @@ def log_mel(samples: npt.ArrayLike, sample_rate: int, spec: MelSpec | None = Non
     """
     spec = spec or MelSpec()
     if sample_rate != spec.sample_rate:
-        raise DataError(f"log-mel is defined at {spec.sample_rate} Hz, got {sample_rate} Hz: resample the audio first")
+        raise DataError(
+            f"log-mel is defined at {spec.sample_rate} Hz, got {sample_rate} Hz: resample the audio first"
+        )
     power = magnitude_spectrogram(samples, spec.n_fft, spec.hop) ** 2
     mel = power @ mel_filterbank(spec)
     return np.asarray(10.0 * np.log10(np.maximum(mel, 10.0 ** (FLOOR_DB / 10.0))), dtype=np.float32)

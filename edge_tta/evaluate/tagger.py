@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -43,7 +43,7 @@ class TaggerConfig:
     """Width of the embedding in front of the classifier."""
     dropout: float = 0.25
     """Share of features dropped in training before and after the embedding."""
-    mel: MelSpec = MelSpec()
+    mel: MelSpec = field(default_factory=MelSpec)
     """Spectrogram the network reads."""
 
 
@@ -188,7 +188,9 @@ def save_tagger(network: nn.Module, labels: Sequence[str], config: TaggerConfig,
     from safetensors.torch import save
 
     state = {
-        name: (value.half() if value.is_floating_point() else value).contiguous(memory_format=torch.contiguous_format)
+        name: (value.half() if value.is_floating_point() else value).contiguous(
+            memory_format=torch.contiguous_format
+        )
         for name, value in network.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
@@ -214,12 +216,18 @@ def _read_description(path: Path) -> tuple[tuple[str, ...], TaggerConfig]:
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
         if description["schema"] != DESCRIPTION_SCHEMA:
-            raise DataError(f"{path}: schema {description['schema']} is unknown, this version reads {DESCRIPTION_SCHEMA}")
+            raise DataError(
+                f"{path}: schema {description['schema']} is unknown, this version reads {DESCRIPTION_SCHEMA}"
+            )
         labels = tuple(description["labels"])
         fields = dict(description["config"])
-        config = TaggerConfig(**{**fields, "widths": tuple(fields["widths"]), "mel": MelSpec(**fields["mel"])})
+        config = TaggerConfig(
+            **{**fields, "widths": tuple(fields["widths"]), "mel": MelSpec(**fields["mel"])}
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not a tagger description ({error}); train one with the tagger recipe") from error
+        raise DataError(
+            f"{path}: not a tagger description ({error}); train one with the tagger recipe"
+        ) from error
     if not labels or len(set(labels)) != len(labels) or not all(isinstance(label, str) for label in labels):
         raise DataError(f"{path}: labels must be distinct strings")
     return labels, config
@@ -246,9 +254,13 @@ def load_tagger(directory: Path | str) -> Tagger:
         state = {name: value.float() for name, value in load(content).items()}
         missing, unexpected = network.load_state_dict(state, strict=False)
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise DataError(f"{weights_path}: cannot be read as tagger weights ({str(error).splitlines()[0]})") from error
+        raise DataError(
+            f"{weights_path}: cannot be read as tagger weights ({str(error).splitlines()[0]})"
+        ) from error
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if missing or unexpected:
-        raise DataError(f"{weights_path}: does not fit its description (missing {missing}, unexpected {unexpected})")
+        raise DataError(
+            f"{weights_path}: does not fit its description (missing {missing}, unexpected {unexpected})"
+        )
     digest = hashlib.sha256(content + description_path.read_bytes()).hexdigest()
     return Tagger(network, labels, config, digest)
