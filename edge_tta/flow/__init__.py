@@ -1,0 +1,1 @@
+"""Flows: paths between noise and data, time samplers, objectives (one file a method) and samplers."""

@@ -1,0 +1,44 @@
+"""Flow matching: regress the network on the velocity of the straight path (Lipman et al., 2023, eq. 23)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Generator, Tensor, nn
+
+from edge_tta.flow.path import Condition, immiscible_noise, interpolate
+from edge_tta.flow.times import LogitNormal, TimeSampler
+
+
+@dataclass(frozen=True)
+class FlowMatching:
+    """Mean squared velocity error with null-condition dropout."""
+
+    times: TimeSampler = field(default_factory=LogitNormal)
+    null_share: float = 0.1
+    """Share of rows trained without text, for classifier-free guidance."""
+    immiscible: bool = False
+    """Assign noise to data within the batch."""
+
+    def losses(self, model: nn.Module, data: Tensor, condition: Condition, generator: Generator) -> dict[str, Tensor]:
+        """Scalar losses of a batch of latents float32 [B, L, C]; ``loss`` is what to minimise."""
+        count = data.shape[0]
+        noise = torch.randn(data.shape, generator=generator)
+        if self.immiscible:
+            noise = immiscible_noise(data, noise)
+        time = self.times.sample(count, generator)
+        drop = torch.rand(count, generator=generator) < self.null_share
+        velocity = model(
+            interpolate(data, noise, time),
+            time,
+            torch.zeros_like(time),
+            condition.tokens,
+            condition.pooled,
+            condition.seconds,
+            torch.ones_like(time),
+            text_mask=condition.text_mask,
+            drop=drop,
+        )
+        loss = (velocity - (noise - data)).square().mean()
+        return {"loss": loss, "velocity_error": loss.detach()}

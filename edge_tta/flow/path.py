@@ -1,0 +1,61 @@
+"""The straight path between data and noise: z_t = (1 - t) x + t eps, velocity eps - x (Lipman et al., 2023)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def per_row(values: Tensor, like: Tensor) -> Tensor:
+    """Shape [B] values so that they broadcast over [B, ...]."""
+    return values.reshape(-1, *([1] * (like.dim() - 1)))
+
+
+def interpolate(data: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+    """Point z_t on the path, [B, ...], for t = 0 data, t = 1 noise, ``time`` [B]."""
+    t = per_row(time, data)
+    return (1 - t) * data + t * noise
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Everything the generator is told besides latent and times; one row per example."""
+
+    tokens: Tensor
+    """float32 [B, T, text_width]."""
+    pooled: Tensor
+    """float32 [B, text_width]."""
+    text_mask: Tensor
+    """bool [B, T], True where a token is real."""
+    seconds: Tensor
+    """float32 [B], duration in seconds."""
+
+    def rows(self, index: Any) -> Condition:
+        """The condition of some rows (index tensor, mask or slice)."""
+        return Condition(self.tokens[index], self.pooled[index], self.text_mask[index], self.seconds[index])
+
+    def twice(self) -> Condition:
+        """Every row two times: [B, ...] -> [2 B, ...]."""
+        return Condition(*(torch.cat([part, part]) for part in (self.tokens, self.pooled, self.text_mask, self.seconds)))
+
+
+def immiscible_noise(data: Tensor, noise: Tensor) -> Tensor:
+    """Permute noise within the batch so that the sum of squared distances to the data is least.
+
+    Immiscible diffusion (Li et al., 2024), as FlashAudio uses it; exact assignment by the Hungarian method.
+
+    Args:
+        data: float32 [B, ...].
+        noise: float32 [B, ...], independent normal draws.
+
+    Returns:
+        The same noise rows in another order.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    distance = torch.cdist(data.flatten(1).double(), noise.flatten(1).double()).square()
+    _, order = linear_sum_assignment(distance.cpu().numpy())
+    return noise[torch.as_tensor(order, device=noise.device)]

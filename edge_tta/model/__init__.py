@@ -1,0 +1,1 @@
+"""Torch modules of every stage, and their presets."""

@@ -1,0 +1,1 @@
+"""Training data: catalogs of clips, captions, and windows cut and assembled from clips. Numpy only."""

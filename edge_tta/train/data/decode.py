@@ -1,0 +1,122 @@
+"""Decoding of any WAV, FLAC, Ogg Vorbis or Opus file to mono float32, and a memory-mapped cache of a catalog."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_tta.errors import DataError, MissingExtraError
+from edge_tta.train.data.catalog import Clip, catalog_digest
+
+MAX_SECONDS = 3600.0
+"""Longer files are refused: a broken header must not allocate the machine away."""
+
+
+def decode_mono(path: Path, sample_rate: int) -> NDArray[np.float32]:
+    """Decode a file to mono at a rate.
+
+    Args:
+        path: audio file libsndfile can read.
+        sample_rate: wanted rate, Hz.
+
+    Returns:
+        float32 [N], channels averaged, finite.
+
+    Raises:
+        DataError: unreadable, empty, too long or not finite; the message names the file.
+    """
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(path) as stream:
+            if stream.frames > MAX_SECONDS * stream.samplerate:
+                raise DataError(f"{path}: longer than {MAX_SECONDS:.0f} s")
+            samples, rate = stream.read(dtype="float32", always_2d=True), stream.samplerate
+    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+        raise DataError(f"{path}: cannot be decoded ({error})") from error
+    if len(samples) == 0:
+        raise DataError(f"{path}: holds no audio")
+    if not np.isfinite(samples).all():
+        raise DataError(f"{path}: holds NaN or infinite samples")
+    mono: NDArray[np.float32] = samples.mean(axis=1, dtype=np.float32)
+    if rate != sample_rate:
+        try:
+            import soxr
+        except ImportError as error:
+            raise MissingExtraError("train", "resampling") from error
+        mono = soxr.resample(mono, rate, sample_rate, quality="HQ").astype(np.float32)
+    return mono
+
+
+class ClipCache:
+    """Decoded clips of one catalog as one int16 file, mapped into memory.
+
+    Args:
+        samples: int16 [total].
+        offsets: start of every clip in ``samples``, one more than clips.
+    """
+
+    def __init__(self, samples: NDArray[np.int16], offsets: NDArray[np.int64]) -> None:
+        self.samples, self.offsets = samples, offsets
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def length(self, index: int) -> int:
+        """Samples of a clip."""
+        return int(self.offsets[index + 1] - self.offsets[index])
+
+    def read(self, index: int, start: int = 0, count: int | None = None) -> NDArray[np.float32]:
+        """Part of a clip as float32 in -1..1."""
+        first = int(self.offsets[index]) + start
+        last = int(self.offsets[index + 1]) if count is None else min(first + count, int(self.offsets[index + 1]))
+        return self.samples[first:last].astype(np.float32) / 32768.0
+
+
+def load_or_build_clip_cache(
+    clips: Sequence[Clip],
+    directory: Path,
+    sample_rate: int,
+    on_progress: Callable[[int, int], Any] | None = None,
+) -> ClipCache:
+    """Decode a catalog once and map the result.
+
+    Args:
+        clips: catalog in order.
+        directory: where caches live; created if missing.
+        sample_rate: Hz.
+        on_progress: called with (clips done, clips in all).
+
+    Raises:
+        DataError: a clip cannot be decoded.
+    """
+    stem = directory / f"clips-{sample_rate}-{catalog_digest(clips)[:16]}"
+    index_path, data_path = stem.with_suffix(".json"), stem.with_suffix(".i16")
+    if not index_path.is_file():
+        directory.mkdir(parents=True, exist_ok=True)
+        offsets = [0]
+        part = data_path.with_suffix(f".tmp-{os.getpid()}")
+        try:
+            with part.open("wb") as stream:
+                for number, clip in enumerate(clips):
+                    decoded = np.clip(decode_mono(clip.path, sample_rate), -1.0, 1.0)
+                    stream.write(np.round(decoded * 32767.0).astype("<i2").tobytes())
+                    offsets.append(offsets[-1] + len(decoded))
+                    if on_progress is not None:
+                        on_progress(number + 1, len(clips))
+            os.replace(part, data_path)
+        finally:
+            part.unlink(missing_ok=True)
+        index_part = index_path.with_suffix(f".tmp-{os.getpid()}")
+        index_part.write_text(json.dumps(offsets), encoding="utf-8")
+        os.replace(index_part, index_path)
+    offsets_array = np.array(json.loads(index_path.read_text(encoding="utf-8")), dtype=np.int64)
+    if data_path.stat().st_size != 2 * offsets_array[-1]:
+        raise DataError(f"{data_path}: size does not match its index; delete both to build them anew")
+    return ClipCache(np.memmap(data_path, dtype="<i2", mode="r"), offsets_array)

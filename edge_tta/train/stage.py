@@ -1,0 +1,45 @@
+"""What a training stage offers to the loop: modules, deterministic batches, losses per optimiser, samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Generator, Tensor, nn
+
+
+class Stage(Protocol):
+    """One thing to train. A batch and every random draw are functions of (seed, step), so a run resumes exactly."""
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Modules whose weights a checkpoint holds, by name."""
+        ...
+
+    def averaged(self) -> Iterable[str]:
+        """Names of modules of which an exponential moving average is kept and exported."""
+        ...
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters of each optimiser, by name, in the order in which they step."""
+        ...
+
+    def batch(self, step: int) -> Any:
+        """Training batch of a step."""
+        ...
+
+    def losses(self, group: str, batch: Any, generator: Generator) -> dict[str, Tensor]:
+        """Scalar losses for one optimiser; ``loss`` is minimised, the others are logged."""
+        ...
+
+    def validate(self) -> dict[str, float]:
+        """Figures on validation data with the current weights; may be empty."""
+        ...
+
+    def sample(self, directory: Path) -> None:
+        """Write sounds and pictures that show how far training is; may write nothing."""
+        ...
+
+    def export(self, directory: Path) -> None:
+        """Write the stage's part of a model checkpoint with the current weights."""
+        ...
