@@ -1,0 +1,118 @@
+"""What the codec loses: recognition of reconstructions first, spectral distances second.
+
+A small mel distance alone proves little: smooth envelopes score well and sound like nothing. The tagger's verdict on
+the reconstruction against its verdict on the original is the figure to steer by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_tta.errors import DataError
+from edge_tta.evaluate.adherence import ranks
+from edge_tta.evaluate.clips import Clip, load_clip
+from edge_tta.evaluate.contact_sheet import SheetEntry
+from edge_tta.evaluate.frechet import frechet_estimate
+from edge_tta.evaluate.spectral import FloatArray, log_mel_distance, mono, multi_resolution_stft_distance
+from edge_tta.evaluate.statistics import Estimate, mean_estimate
+from edge_tta.evaluate.tagger import Tagger, Tags
+
+Reconstruct = Callable[[FloatArray], FloatArray]
+"""One channel [frames] through encoder and decoder to [frames] or [1, frames], at the tagger's sample rate."""
+
+
+@dataclass(frozen=True)
+class CodecFigures:
+    """Reconstruction error on real clips; intervals resample clips."""
+
+    original_top1: Estimate
+    """Share of originals whose label the tagger ranks first."""
+    reconstructed_top1: Estimate
+    """The same share after the codec."""
+    top1_change: Estimate
+    """Reconstructed minus original, clip by clip."""
+    original_top5: Estimate
+    reconstructed_top5: Estimate
+    same_verdict: Estimate
+    """Share of clips whose first-ranked label the codec does not change."""
+    frechet: Estimate
+    """Fréchet distance of the reconstructions' embeddings from the originals'."""
+    log_mel: Estimate
+    """Mean absolute difference of log10 mel magnitudes."""
+    multi_resolution_stft: Estimate
+    """Spectral convergence plus log magnitude distance."""
+
+
+def _fit(reconstruction: FloatArray, frames: int, name: str) -> FloatArray:
+    """Cut the codec's padding; a short reconstruction is a fault, not something to fill up silently."""
+    signal = mono(reconstruction)
+    if len(signal) < frames:
+        raise DataError(f"{name}: the reconstruction has {len(signal)} samples, the original {frames}")
+    return signal[:frames]
+
+
+def codec_figures(
+    reconstruct: Reconstruct,
+    clips: Sequence[Clip],
+    tagger: Tagger,
+    generator: np.random.Generator,
+    *,
+    sheet_labels: int = 25,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[CodecFigures, list[SheetEntry]]:
+    """Put clips through the codec and compare.
+
+    Args:
+        reconstruct: the codec.
+        clips: real clips; those with a label unknown to the tagger are left out.
+        tagger: the judge.
+        generator: source of the bootstrap.
+        sheet_labels: pairs to keep for a contact sheet, one per label.
+        on_progress: called with clips done and clips in all.
+
+    Raises:
+        DataError: fewer than two clips have a known label, or a reconstruction is too short or not finite.
+    """
+    known = [clip for clip in clips if tagger.index(clip.label) is not None]
+    if len(known) < 2:
+        raise DataError("at least two clips with a label known to the tagger are needed to judge a codec")
+    rate = tagger.config.mel.sample_rate
+    entries: dict[str, SheetEntry] = {}
+    parts: dict[str, list[Tags]] = {"original": [], "reconstructed": []}
+    mel_distance, stft_distance = [], []
+    for number, clip in enumerate(known, start=1):
+        original = load_clip(clip.path, rate)
+        reconstruction = _fit(reconstruct(original), len(original), clip.path.name)
+        parts["original"].append(tagger.tag([original], rate))
+        parts["reconstructed"].append(tagger.tag([reconstruction], rate))
+        mel_distance.append(log_mel_distance(original, reconstruction, rate))
+        stft_distance.append(multi_resolution_stft_distance(original, reconstruction))
+        if clip.label not in entries and len(entries) < sheet_labels:
+            entries[clip.label] = SheetEntry(clip.label, original, reconstruction)
+        if on_progress is not None:
+            on_progress(number, len(known))
+    original_tags, reconstructed_tags = (stack_tags(part) for part in parts.values())
+    labels = [clip.label for clip in known]
+    before, after = ranks(original_tags, labels, tagger), ranks(reconstructed_tags, labels, tagger)
+    figures = CodecFigures(
+        original_top1=mean_estimate(before < 1, generator),
+        reconstructed_top1=mean_estimate(after < 1, generator),
+        top1_change=mean_estimate((after < 1).astype(float) - (before < 1), generator),
+        original_top5=mean_estimate(before < 5, generator),
+        reconstructed_top5=mean_estimate(after < 5, generator),
+        same_verdict=mean_estimate(
+            original_tags.ranked(1)[:, 0] == reconstructed_tags.ranked(1)[:, 0], generator
+        ),
+        frechet=frechet_estimate(reconstructed_tags.embeddings, original_tags.embeddings, generator),
+        log_mel=mean_estimate(mel_distance, generator),
+        multi_resolution_stft=mean_estimate(stft_distance, generator),
+    )
+    return figures, list(entries.values())
+
+
+def stack_tags(parts: Sequence[Tags]) -> Tags:
+    """Verdicts on single clips as one table."""
+    return Tags(np.concatenate([p.embeddings for p in parts]), np.concatenate([p.logits for p in parts]))

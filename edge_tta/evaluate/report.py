@@ -1,0 +1,134 @@
+"""Reports as JSON for machines and Markdown for people, both from the same dataclasses."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_tta.errors import OutputError
+from edge_tta.evaluate.statistics import Estimate
+
+if TYPE_CHECKING:
+    from edge_tta.evaluate.run import CodecReport, GeneratorReport, Provenance
+
+
+def _share(estimate: Estimate) -> str:
+    return f"{100 * estimate.value:.1f} % | {100 * estimate.low:.1f} to {100 * estimate.high:.1f} % | {estimate.n}"
+
+
+def _number(estimate: Estimate) -> str:
+    return f"{estimate.value:.3f} | {estimate.low:.3f} to {estimate.high:.3f} | {estimate.n}"
+
+
+def _table(rows: Iterable[tuple[str, str]]) -> list[str]:
+    head = ["| figure | value | 95 % interval | n |", "|---|---|---|---|"]
+    return [*head, *(f"| {name} | {cells} |" for name, cells in rows), ""]
+
+
+def _origin(provenance: Provenance) -> list[str]:
+    parts = [f"embedder `{provenance.embedder[:12]}`", f"reference `{provenance.reference[:12]}`"]
+    if provenance.prompts:
+        parts.append(f"prompts `{provenance.prompts[:12]}`")
+    if provenance.subject_digest:
+        parts.append(f"manifest `{provenance.subject_digest[:12]}`")
+    return [f"Figures may be compared only where these are equal: {', '.join(parts)}.", ""]
+
+
+def generator_markdown(report: GeneratorReport) -> str:
+    """The report of a bundle as Markdown."""
+    settings = report.settings
+    lines = [f"# Evaluation of {report.provenance.subject}", ""]
+    guidance = "the bundle's own guidance" if settings.guidance is None else f"guidance {settings.guidance}"
+    lines += [
+        (
+            f"{settings.seeds_per_prompt} seeds a prompt, {settings.seconds} s, {settings.steps} step(s), {guidance}, "
+            f"{settings.precision}."
+        ),
+        "",
+    ]
+    lines += _origin(report.provenance)
+    rows: list[tuple[str, str]] = []
+    for suite in report.suites:
+        rows.append((f"{suite.suite}: label ranked first", _share(suite.adherence.top1)))
+        rows.append((f"{suite.suite}: label among five", _share(suite.adherence.top5)))
+    rows.append(("real validation clips: label ranked first", _share(report.real.top1)))
+    rows.append(("real validation clips: label among five", _share(report.real.top5)))
+    if report.two_sounds is not None:
+        rows.append(("two sounds asked for: both among five", _share(report.two_sounds.both)))
+        if report.two_sounds.real_mixtures is not None:
+            rows.append(
+                ("mixtures of two real clips: both among five", _share(report.two_sounds.real_mixtures))
+            )
+    rows.append(("Fréchet distance, generated to real", _number(report.frechet_generated)))
+    rows.append(("Fréchet distance, real validation to real", _number(report.frechet_real)))
+    if report.embedding_diversity is not None:
+        rows.append(
+            ("diversity over seeds, embedding, share of real", _number(report.embedding_diversity.ratio))
+        )
+    if report.timbre_diversity is not None:
+        rows.append(("diversity over seeds, timbre, share of real", _number(report.timbre_diversity.ratio)))
+    lines += _table(rows)
+    for suite in report.suites:
+        lines.append(f"{suite.suite}: top-5 is {suite.relative_top5:.2f} of the real clips' own.")
+    if report.skipped_prompts:
+        lines += ["", f"Left out, label unknown to the tagger: {'; '.join(report.skipped_prompts)}."]
+    lines += ["", "Real above, generated below:", "", "![contact sheet](contact_sheet.png)", ""]
+    lines += ["| suite | label | clips | ranked first | among five |", "|---|---|---|---|---|"]
+    for suite in report.suites:
+        for row in suite.adherence.labels:
+            lines.append(f"| {suite.suite} | {row.label} | {row.n} | {row.top1} | {row.top5} |")
+    return "\n".join(lines) + "\n"
+
+
+def codec_markdown(report: CodecReport) -> str:
+    """The report of a codec as Markdown."""
+    figures = report.figures
+    rows = [
+        ("original: label ranked first", _share(figures.original_top1)),
+        ("reconstructed: label ranked first", _share(figures.reconstructed_top1)),
+        ("change", _share(figures.top1_change)),
+        ("original: label among five", _share(figures.original_top5)),
+        ("reconstructed: label among five", _share(figures.reconstructed_top5)),
+        ("first-ranked label unchanged", _share(figures.same_verdict)),
+        ("Fréchet distance, reconstructed to original", _number(figures.frechet)),
+        ("log-mel distance (log10 magnitude)", _number(figures.log_mel)),
+        ("multi-resolution STFT distance", _number(figures.multi_resolution_stft)),
+    ]
+    lines = [
+        f"# Reconstruction by {report.provenance.subject}",
+        "",
+        *_origin(report.provenance),
+        *_table(rows),
+    ]
+    lines += ["Original above, reconstructed below:", "", "![contact sheet](codec_sheet.png)", ""]
+    return "\n".join(lines)
+
+
+def report_json(report: Any) -> str:
+    """A report dataclass as JSON; infinite or undefined figures are refused, they would not be JSON."""
+    return json.dumps(asdict(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_report(report: Any, markdown: str, directory: Path, stem: str) -> None:
+    """Write ``stem.json`` and ``stem.md``; each appears whole or not at all.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    for suffix, text in ((".json", report_json(report)), (".md", markdown)):
+        path = directory / f"{stem}{suffix}"
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            with open(temporary, "w", encoding="utf-8") as handle:
+                handle.write(text)
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        finally:
+            temporary.unlink(missing_ok=True)
