@@ -170,8 +170,9 @@ def _real_mixtures(
         first, second = ([clip for clip in clips if clip.label == label] for label in pair)
         options = list(itertools.product(first, second))
         for number in generator.permutation(len(options))[:MIXTURES_PER_PAIR]:
-            sounds = [load_clip(clip.path, rate) for clip in options[number]]
-            parts.append(tagger.tag([mix(*sounds, generator)], rate))
+            one, other = options[number]
+            mixture = mix(load_clip(one.path, rate), load_clip(other.path, rate), generator)
+            parts.append(tagger.tag([mixture], rate))
             kept.append(pair)
     return both_present(stack_tags(parts), kept, tagger, generator) if parts else None
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_tta.errors import DataError, MissingExtraError
-from edge_tta.evaluate.spectral import FLOOR_DB, FloatArray, MelSpec, log_mel
+from edge_tta.evaluate.spectral import FLOOR_DB, FloatArray, MelSpec, log_mel, mono
 
 if TYPE_CHECKING:
     from torch import nn
@@ -128,6 +128,12 @@ def build_network(labels: int, config: TaggerConfig) -> nn.Module:
     return network
 
 
+def tagger_input(samples: npt.ArrayLike, sample_rate: int, spec: MelSpec) -> FloatArray:
+    """Log-mel in dB [frames, bands] of a clip scaled to full scale, so that its playback level cannot matter."""
+    signal = mono(samples)
+    return log_mel(signal / np.float32(max(float(np.abs(signal).max()), 1e-6)), sample_rate, spec)
+
+
 def pad_frames(decibels: FloatArray) -> FloatArray:
     """Extend a spectrogram [frames, bands] with silence to ``MINIMUM_FRAMES``."""
     missing = MINIMUM_FRAMES - len(decibels)
@@ -173,7 +179,7 @@ class Tagger:
         logits, embeddings = [], []
         with torch.inference_mode():
             for clip in clips:
-                decibels = pad_frames(log_mel(clip, sample_rate, self.config.mel))
+                decibels = pad_frames(tagger_input(clip, sample_rate, self.config.mel))
                 scores, embedding = self.network(torch.from_numpy(decibels)[None])
                 logits.append(scores[0].numpy())
                 embeddings.append(embedding[0].numpy())

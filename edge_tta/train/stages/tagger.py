@@ -22,8 +22,8 @@ from torch.nn import functional
 
 from edge_tta.errors import DataError, TrainingError
 from edge_tta.evaluate.clips import Clip, load_clip, read_clips
-from edge_tta.evaluate.spectral import FloatArray, log_mel
-from edge_tta.evaluate.tagger import TaggerConfig, build_network, pad_frames, save_tagger
+from edge_tta.evaluate.spectral import FloatArray
+from edge_tta.evaluate.tagger import TaggerConfig, build_network, pad_frames, save_tagger, tagger_input
 from edge_tta.train.spectrogram_augment import AugmentConfig, augment_batch, crop, label_weights
 
 logger = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def is_development(recording: str, share: float) -> bool:
 def load_examples(clips: Sequence[Clip], labels: Sequence[str], config: TaggerConfig) -> Examples:
     """Decode clips and keep their spectrograms in memory (about 0.7 MB a minute)."""
     rate = config.mel.sample_rate
-    spectrograms = tuple(log_mel(load_clip(clip.path, rate), rate, config.mel) for clip in clips)
+    spectrograms = tuple(tagger_input(load_clip(clip.path, rate), rate, config.mel) for clip in clips)
     position = {label: index for index, label in enumerate(labels)}
     return Examples(spectrograms, np.array([position[clip.label] for clip in clips], dtype=np.int64))
 
@@ -176,9 +176,8 @@ class TaggerTraining:
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
         if not (torch.isfinite(loss) and torch.isfinite(norm)):
-            raise TrainingError(
-                f"tagger step {self.step}: loss {float(loss)}, gradient norm {float(norm)}; lower the rate"
-            )
+            figures = f"loss {float(loss.detach())}, gradient norm {float(norm)}"
+            raise TrainingError(f"tagger step {self.step}: {figures}; lower the learning rate")
         self.optimizer.step()
         self.step += 1
         decay = min(self.recipe.average_decay, (1 + self.step) / (10 + self.step))

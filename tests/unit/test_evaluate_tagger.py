@@ -1,0 +1,368 @@
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from edge_tta.errors import DataError, OutputError, TrainingError
+from edge_tta.evaluate import run
+from edge_tta.evaluate.adherence import adherence, both_present, mix, ranks
+from edge_tta.evaluate.clips import load_clip, read_clips
+from edge_tta.evaluate.codec import codec_figures
+from edge_tta.evaluate.spectral import level
+from edge_tta.evaluate.suite import Prompt, read_prompts
+from edge_tta.evaluate.tagger import (
+    Tagger,
+    TaggerConfig,
+    Tags,
+    build_network,
+    load_tagger,
+    save_tagger,
+)
+from edge_tta.train.spectrogram_augment import AugmentConfig, augment_batch, crop, label_weights
+from edge_tta.train.stages.tagger import TaggerRecipe, TaggerTraining, is_development, train_tagger
+
+RATE = 44100
+SMALL = TaggerConfig(widths=(8, 12, 16), embedding=24, dropout=0.0)
+RECIPE = TaggerRecipe(
+    network=SMALL,
+    augment=AugmentConfig(
+        longest_frames=90, mix_probability=0.2, low_pass_probability=0.0, transpose_probability=0.0
+    ),
+    batch=12,
+    steps=100,
+    warmup_steps=5,
+    learning_rate=1e-2,
+    average_decay=0.8,
+    evaluate_every=50,
+    development_share=0.1,
+)
+LABELS = ("clicks", "deep hum", "hiss")
+
+
+def make_sound(label: str, generator: np.random.Generator, seconds: float = 1.0) -> np.ndarray:
+    time = np.arange(round(seconds * RATE)) / RATE
+    if label == "hiss":
+        return (0.2 * generator.standard_normal(len(time))).astype(np.float32)
+    if label == "clicks":
+        clicks = np.zeros(len(time), dtype=np.float32)
+        clicks[int(generator.integers(0, 4000)) :: int(generator.integers(6000, 12000))] = 1.0
+        return clicks
+    hertz = generator.uniform(80, 160) if label == "deep hum" else generator.uniform(3000, 5000)
+    tone = np.sin(2 * np.pi * hertz * time + generator.uniform(0, 6))
+    return (0.5 * tone * np.exp(-time * generator.uniform(0, 2))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("clips")
+    generator = np.random.default_rng(0)
+    with open(root / "metadata.csv", "w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["file", "label", "split", "source", "recording_key"])
+        for number in range(60):
+            label = LABELS[number % 3]
+            split = "train" if number < 45 else "val"
+            soundfile.write(root / f"{number}.wav", make_sound(label, generator), RATE)
+            writer.writerow([f"{number}.wav", label, split, "made", f"recording {number}"])
+        writer.writerow(["0.wav", "rare", "train", "made", "recording 0"])
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(folder, tmp_path_factory):
+    output = tmp_path_factory.mktemp("tagger")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    accuracy = train_tagger(RECIPE, folder, output)
+    torch.set_num_threads(threads)
+    return output, accuracy
+
+
+@pytest.fixture(scope="module")
+def tagger(trained) -> Tagger:
+    return load_tagger(trained[0])
+
+
+def test_training_learns_and_leaves_a_tagger(trained, tagger):
+    accuracy = trained[1]
+    assert tagger.labels == tuple(sorted(LABELS))
+    assert accuracy["validation"].n == 15
+    assert accuracy["validation"].top1 >= 0.8
+    record = json.loads((trained[0] / "training.json").read_text())
+    assert record["accuracy"]["validation"]["top1"] == accuracy["validation"].top1
+    assert not list(trained[0].glob("*.partial"))
+
+
+def test_saved_tagger_judges_as_before_and_its_digest_follows_the_bytes(trained, tagger, tmp_path):
+    network = build_network(3, SMALL)
+    network.load_state_dict(tagger.network.state_dict())
+    save_tagger(network, tagger.labels, SMALL, tmp_path)
+    again = load_tagger(tmp_path)
+    clip = make_sound("hiss", np.random.default_rng(5))
+    assert np.array_equal(again.tag([clip], RATE).logits, tagger.tag([clip], RATE).logits)
+    assert again.digest == tagger.digest
+    save_tagger(network, tagger.labels[::-1], SMALL, tmp_path)
+    assert load_tagger(tmp_path).digest != tagger.digest
+
+
+def test_verdict_does_not_depend_on_gain_or_neighbours(tagger):
+    generator = np.random.default_rng(2)
+    clips = [make_sound(label, generator) for label in LABELS]
+    together = tagger.tag(clips, RATE)
+    for index, clip in enumerate(clips):
+        assert np.array_equal(tagger.tag([clip], RATE).logits[0], together.logits[index])
+        assert np.array_equal(tagger.tag([clip * 0.25], RATE).logits[0], together.logits[index])
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.5, 12.0])
+def test_any_length_is_judged(tagger, seconds):
+    tags = tagger.tag([make_sound("hiss", np.random.default_rng(1), seconds)], RATE)
+    assert tags.embeddings.shape == (1, 24)
+    assert np.isfinite(tags.logits).all()
+
+
+def test_wrong_rate_empty_list_and_unknown_label_are_errors(tagger):
+    with pytest.raises(DataError, match="16000 Hz"):
+        tagger.tag([np.zeros(100)], 16000)
+    with pytest.raises(DataError, match="no clips"):
+        tagger.tag([], RATE)
+    with pytest.raises(DataError, match="'yodel'"):
+        ranks(tagger.tag([np.zeros(100)], RATE), ["yodel"], tagger)
+
+
+def test_damaged_tagger_folders_are_refused(trained, tmp_path):
+    with pytest.raises(DataError, match=r"labels\.json"):
+        load_tagger(tmp_path)
+    for name in ("labels.json", "tagger.safetensors"):
+        (tmp_path / name).write_bytes((trained[0] / name).read_bytes())
+    (tmp_path / "tagger.safetensors").write_bytes((trained[0] / "tagger.safetensors").read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"tagger\.safetensors"):
+        load_tagger(tmp_path)
+    (tmp_path / "tagger.safetensors").write_bytes((trained[0] / "tagger.safetensors").read_bytes())
+    description = json.loads((tmp_path / "labels.json").read_text())
+    (tmp_path / "labels.json").write_text(json.dumps({**description, "labels": ["a", "b"]}))
+    with pytest.raises(DataError, match=r"tagger\.safetensors"):
+        load_tagger(tmp_path)
+    (tmp_path / "labels.json").write_text(json.dumps({**description, "schema": 99}))
+    with pytest.raises(DataError, match="schema 99"):
+        load_tagger(tmp_path)
+
+
+def test_resumed_training_is_bit_exact(tmp_path):
+    generator = np.random.default_rng(0)
+    from edge_tta.train.stages.tagger import Examples
+
+    spectrograms = tuple(generator.uniform(-90, 0, (40 + 20 * i, 64)).astype(np.float32) for i in range(6))
+    examples = Examples(spectrograms, np.array([0, 1, 0, 1, 0, 1]))
+    recipe = dataclasses.replace(RECIPE, network=dataclasses.replace(SMALL, dropout=0.3), batch=4)
+    whole, half, resumed = (TaggerTraining(recipe, ("a", "b")) for _ in range(3))
+    for _ in range(6):
+        whole.advance(examples)
+    for _ in range(3):
+        half.advance(examples)
+    half.save(tmp_path / "state.safetensors")
+    resumed.restore(tmp_path / "state.safetensors")
+    for _ in range(3):
+        resumed.advance(examples)
+    for part in ("network", "average"):
+        expected, actual = getattr(whole, part).state_dict(), getattr(resumed, part).state_dict()
+        assert all(torch.equal(expected[name], actual[name]) for name in expected)
+    with pytest.raises(TrainingError, match="other labels"):
+        TaggerTraining(recipe, ("a", "c")).restore(tmp_path / "state.safetensors")
+
+
+def test_non_finite_loss_leaves_weights_alone():
+    from edge_tta.train.stages.tagger import Examples
+
+    run_ = TaggerTraining(RECIPE, ("a", "b"))
+    before = {name: value.clone() for name, value in run_.average.state_dict().items()}
+    broken = np.full((100, 64), np.nan, dtype=np.float32)
+    with pytest.raises(TrainingError, match="step 0"):
+        run_.advance(Examples((broken, broken), np.array([0, 1])))
+    assert all(torch.equal(before[name], value) for name, value in run_.average.state_dict().items())
+
+
+def test_augmentation_keeps_shapes_shares_and_input():
+    generator = np.random.default_rng(0)
+    windows = generator.uniform(-90, 0, (8, 85, 64)).astype(np.float32)
+    targets = np.eye(4, dtype=np.float32)[generator.integers(0, 4, 8)]
+    original = windows.copy()
+    result, mixed = augment_batch(windows, targets, AugmentConfig(), generator)
+    assert result.shape == windows.shape
+    assert result.dtype == np.float32
+    assert np.isfinite(result).all()
+    assert np.allclose(mixed.sum(axis=1), 1.0)
+    assert np.array_equal(windows, original)
+
+
+def test_crop_always_fits_and_finds_the_sound():
+    generator = np.random.default_rng(0)
+    clip = np.full((400, 64), -100.0, dtype=np.float32)
+    clip[395] = 0.0
+    for frames in (80, 400, 600):
+        for _ in range(30):
+            window = crop(
+                clip, frames, AugmentConfig(speed_probability=0.0, transpose_probability=0.0), generator
+            )
+            assert window.shape == (frames, 64)
+            assert window.max() == 0.0
+
+
+def test_label_weights_follow_the_square_root():
+    weights = label_weights(np.array([0] * 16 + [1] * 4))
+    assert weights[:16].sum() / weights[16:].sum() == pytest.approx(2.0)
+
+
+def test_held_out_recordings_are_stable_and_about_the_share():
+    held = [is_development(f"recording {i}", 0.08) for i in range(5000)]
+    assert 0.06 < np.mean(held) < 0.10
+    assert held[:5] == [is_development(f"recording {i}", 0.08) for i in range(5)]
+
+
+def fixed_tagger(labels):
+    return Tagger(build_network(len(labels), SMALL), labels, SMALL, "digest")
+
+
+def test_adherence_counts_ranks():
+    judge = fixed_tagger(list("abcdefg"))
+    logits = np.zeros((4, 7), dtype=np.float32)
+    logits[0, 0] = 1.0  # a first
+    logits[1] = [0.5, 6, 5, 4, 3, 2, 1]  # a last
+    logits[2] = [2, 6, 5, 4, 3, 1, 0]  # a fifth
+    logits[3, 1] = 1.0  # b first
+    tags = Tags(np.zeros((4, 2), dtype=np.float32), logits)
+    assert ranks(tags, ["a", "a", "a", "b"], judge).tolist() == [0, 6, 4, 0]
+    found = adherence(tags, ["a", "a", "a", "b"], judge, np.random.default_rng(0))
+    assert found.top1.value == 0.5
+    assert found.top5.value == 0.75
+    assert found.top1_by_label == pytest.approx((1 / 3 + 1) / 2)
+    assert [(row.label, row.n, row.top1, row.top5) for row in found.labels] == [
+        ("a", 3, 1, 2),
+        ("b", 1, 1, 1),
+    ]
+    both = both_present(
+        tags, [("a", "g"), ("b", "c"), ("b", "c"), ("a", "b")], judge, np.random.default_rng(0)
+    )
+    assert both.value == 0.75
+
+
+def test_mixture_holds_both_at_equal_level():
+    generator = np.random.default_rng(0)
+    loud, quiet = make_sound("deep hum", generator, 2.0), 0.01 * make_sound("high whistle", generator, 2.0)
+    mixture = mix(loud, quiet, generator)
+    spectrum = np.abs(np.fft.rfft(mixture)) ** 2
+    low, high = spectrum[:1000].sum(), spectrum[1000:].sum()
+    assert low / high == pytest.approx(1.0, rel=0.02)
+    assert np.abs(mixture).max() == pytest.approx(0.5)
+    assert len(mix(loud, quiet[:100], generator)) == len(loud)
+    assert level(mix(np.zeros(10), np.zeros(10), generator)) == 0.0
+
+
+def test_clips_are_read_resampled_and_checked(folder, tmp_path):
+    clips = read_clips(folder, ["val"])
+    assert len(clips) == 15
+    assert {clip.split for clip in clips} == {"val"}
+    soundfile.write(tmp_path / "a.wav", np.zeros((48000, 2), dtype=np.float32), 48000)
+    assert abs(len(load_clip(tmp_path / "a.wav", RATE)) - RATE) <= 1
+    with pytest.raises(DataError, match=r"b\.wav"):
+        load_clip(tmp_path / "b.wav", RATE)
+    (tmp_path / "metadata.csv").write_text("file,label,split\n../a.wav,x,train\n")
+    with pytest.raises(DataError, match="inside the folder"):
+        read_clips(tmp_path)
+    (tmp_path / "metadata.csv").write_text("file,label\na.wav,x\n")
+    with pytest.raises(DataError, match="'split'"):
+        read_clips(tmp_path)
+
+
+def test_prompts_are_read_and_checked(tmp_path):
+    path = tmp_path / "plain.csv"
+    path.write_text('prompt,label,suite\nA hum.,deep hum,plain\n"Hum, hiss",deep hum;hiss,\n')
+    assert read_prompts(path) == (
+        Prompt("A hum.", ("deep hum",), "plain"),
+        Prompt("Hum, hiss", ("deep hum", "hiss"), "plain"),
+    )
+    for text, match in [
+        ("text,label\nx,y\n", "'prompt'"),
+        ("prompt,label\n,y\n", ":2:"),
+        ("prompt,label\n", "no prompt"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(DataError, match=match):
+            read_prompts(path)
+
+
+def test_perfect_codec_costs_nothing_and_noise_costs_everything(folder, tagger):
+    clips = read_clips(folder, ["val"])
+    perfect, entries = codec_figures(lambda samples: samples, clips, tagger, np.random.default_rng(0))
+    assert perfect.frechet.value < 1e-3
+    assert (perfect.top1_change.value, perfect.log_mel.value, perfect.same_verdict.value) == (0.0, 0.0, 1.0)
+    assert sorted(entry.label for entry in entries) == sorted(LABELS)
+    noise = np.random.default_rng(0)
+    ruined, _ = codec_figures(
+        lambda samples: (0.1 * noise.standard_normal(len(samples))).astype(np.float32), clips, tagger, noise
+    )
+    assert ruined.top1_change.value < -0.3
+    assert ruined.log_mel.value > 0.3
+    with pytest.raises(DataError, match="44099 samples"):
+        codec_figures(lambda samples: samples[:-1], clips, tagger, noise)
+
+
+def test_evaluate_codec_writes_its_report(folder, trained, tmp_path):
+    report = run.evaluate_codec(lambda samples: samples[None], folder, trained[0], tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "codec.json").read_text())
+    assert written["figures"]["original_top1"]["n"] == report.figures.original_top1.n == 15
+    assert written["provenance"]["embedder"] == load_tagger(trained[0]).digest
+    assert "label ranked first" in (tmp_path / "out" / "codec.md").read_text()
+    assert (tmp_path / "out" / "codec_sheet.png").read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError):
+        run.evaluate_codec(lambda samples: samples, folder, trained[0], tmp_path / "file")
+
+
+def test_evaluate_generator_tells_a_good_one_from_a_collapsed_one(folder, tagger):
+    prompts = [
+        *(Prompt(f"the sound of {label}", (label,), "plain") for label in LABELS),
+        *(Prompt(f"listen: {label}!", (label,), "reworded") for label in LABELS),
+        Prompt("hum and hiss", ("deep hum", "hiss"), "two"),
+        Prompt("a yodel", ("yodel",), "plain"),
+    ]
+    settings = run.Settings(3, 1.0, 1, None, "fp32", 10)
+    provenance = run.Provenance("e", "r", "p", "made up", None)
+    seeds = []
+
+    def good(prompt, seed):
+        seeds.append(seed)
+        generator = np.random.default_rng(seed)
+        sounds = [make_sound(label, generator) for label in prompt.labels]
+        return sounds[0] if len(sounds) == 1 else mix(*sounds, generator)
+
+    def collapsed(prompt, seed):
+        return make_sound("hiss", np.random.default_rng(0))
+
+    report, entries = run.evaluate_generator(good, prompts, folder, tagger, settings, provenance)
+    assert [suite.suite for suite in report.suites] == ["plain", "reworded"]
+    assert len(seeds) == len(set(seeds)) == 21
+    assert report.skipped_prompts == ("a yodel",)
+    assert report.suites[0].adherence.top1.value >= 0.7
+    assert report.suites[0].adherence.top1.n == 9
+    assert report.two_sounds is not None
+    assert report.two_sounds.real_mixtures is not None
+    assert report.two_sounds.both.n == 3
+    assert report.frechet_generated.n == report.frechet_real.n
+    assert report.timbre_diversity.ratio.value > 0.5
+    assert sorted(entry.label for entry in entries) == sorted(LABELS)
+
+    worse, _ = run.evaluate_generator(collapsed, prompts, folder, tagger, settings, provenance)
+    assert worse.suites[0].adherence.top1.value <= 0.4
+    assert worse.timbre_diversity.ratio.value == 0.0
+    assert worse.frechet_generated.value > 2 * report.frechet_generated.value
+
+    again, _ = run.evaluate_generator(good, prompts, folder, tagger, settings, provenance)
+    assert again == report
+    text = run.generator_markdown(report)
+    assert "plain: label among five" in text
+    assert "a yodel" in text
