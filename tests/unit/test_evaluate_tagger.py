@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import torch
 
-from edge_tta.errors import DataError, OutputError, TrainingError
+from edge_tta.errors import DataError, OutputError
 from edge_tta.evaluate import run
 from edge_tta.evaluate.adherence import adherence, both_present, mix, ranks
 from edge_tta.evaluate.clips import load_clip, read_clips
@@ -22,24 +22,23 @@ from edge_tta.evaluate.tagger import (
     load_tagger,
     save_tagger,
 )
+from edge_tta.train.data.catalog import read_metadata_csv
+from edge_tta.train.data.decode import load_or_build_clip_cache
+from edge_tta.train.loop import LoopConfig, Trainer
 from edge_tta.train.spectrogram_augment import AugmentConfig, augment_batch, crop, label_weights
-from edge_tta.train.stages.tagger import TaggerRecipe, TaggerTraining, is_development, train_tagger
+from edge_tta.train.stages.tagger import TaggerStage, TaggerStageConfig, is_development
 
 RATE = 44100
 SMALL = TaggerConfig(widths=(8, 12, 16), embedding=24, dropout=0.0)
-RECIPE = TaggerRecipe(
+STAGE = TaggerStageConfig(
     network=SMALL,
     augment=AugmentConfig(
         longest_frames=90, mix_probability=0.2, low_pass_probability=0.0, transpose_probability=0.0
     ),
     batch=12,
-    steps=100,
-    warmup_steps=5,
-    learning_rate=1e-2,
-    average_decay=0.8,
-    evaluate_every=50,
     development_share=0.1,
 )
+LOOP = LoopConfig(steps=100, warmup_steps=5, learning_rate=1e-2, average_decay=0.8, log_every=50)
 LABELS = ("clicks", "deep hum", "hiss")
 
 
@@ -72,14 +71,22 @@ def folder(tmp_path_factory):
     return root
 
 
+def make_stage(folder, config: TaggerStageConfig) -> TaggerStage:
+    clips = read_metadata_csv(folder)
+    return TaggerStage(config, clips, load_or_build_clip_cache(clips, folder / "cache", RATE))
+
+
 @pytest.fixture(scope="module")
 def trained(folder, tmp_path_factory):
     output = tmp_path_factory.mktemp("tagger")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    accuracy = train_tagger(RECIPE, folder, output)
+    trainer = Trainer(make_stage(folder, STAGE), LOOP, output / "run")
+    trainer.train()
+    trainer.export(output)
     torch.set_num_threads(threads)
-    return output, accuracy
+    log = [json.loads(line) for line in (output / "run" / "log.jsonl").read_text().splitlines()]
+    return output, log[-1]["validation"]
 
 
 @pytest.fixture(scope="module")
@@ -88,13 +95,11 @@ def tagger(trained) -> Tagger:
 
 
 def test_training_learns_and_leaves_a_tagger(trained, tagger):
-    accuracy = trained[1]
-    assert tagger.labels == tuple(sorted(LABELS))
-    assert accuracy["validation"].n == 15
-    assert accuracy["validation"].top1 >= 0.8
-    record = json.loads((trained[0] / "training.json").read_text())
-    assert record["accuracy"]["validation"]["top1"] == accuracy["validation"].top1
-    assert not list(trained[0].glob("*.partial"))
+    output, figures = trained
+    assert tagger.labels == LABELS
+    assert figures["validation_top1"] >= 0.8
+    assert 0 <= figures["development_top1"] <= figures["development_top5"] == 1.0
+    assert not list(output.glob("*.partial"))
 
 
 def test_saved_tagger_judges_as_before_and_its_digest_follows_the_bytes(trained, tagger, tmp_path):
@@ -152,38 +157,32 @@ def test_damaged_tagger_folders_are_refused(trained, tmp_path):
         load_tagger(tmp_path)
 
 
-def test_resumed_training_is_bit_exact(tmp_path):
-    generator = np.random.default_rng(0)
-    from edge_tta.train.stages.tagger import Examples
-
-    spectrograms = tuple(generator.uniform(-90, 0, (40 + 20 * i, 64)).astype(np.float32) for i in range(6))
-    examples = Examples(spectrograms, np.array([0, 1, 0, 1, 0, 1]))
-    recipe = dataclasses.replace(RECIPE, network=dataclasses.replace(SMALL, dropout=0.3), batch=4)
-    whole, half, resumed = (TaggerTraining(recipe, ("a", "b")) for _ in range(3))
+def test_resumed_training_is_bit_exact(folder, tmp_path):
+    config = dataclasses.replace(STAGE, network=dataclasses.replace(SMALL, dropout=0.3), batch=4)
+    loop = dataclasses.replace(LOOP, steps=6)
+    whole, half, resumed = (Trainer(make_stage(folder, config), loop, tmp_path / "run") for _ in range(3))
     for _ in range(6):
-        whole.advance(examples)
+        whole.train_step()
     for _ in range(3):
-        half.advance(examples)
-    half.save(tmp_path / "state.safetensors")
-    resumed.restore(tmp_path / "state.safetensors")
+        half.train_step()
+    half.save()
+    assert resumed.resume()
     for _ in range(3):
-        resumed.advance(examples)
-    for part in ("network", "average"):
-        expected, actual = getattr(whole, part).state_dict(), getattr(resumed, part).state_dict()
-        assert all(torch.equal(expected[name], actual[name]) for name in expected)
-    with pytest.raises(TrainingError, match="other labels"):
-        TaggerTraining(recipe, ("a", "c")).restore(tmp_path / "state.safetensors")
+        resumed.train_step()
+    expected, actual = whole.state(), resumed.state()
+    for part in ("weights", "average"):
+        first, second = getattr(expected, part), getattr(actual, part)
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_non_finite_loss_leaves_weights_alone():
-    from edge_tta.train.stages.tagger import Examples
-
-    run_ = TaggerTraining(RECIPE, ("a", "b"))
-    before = {name: value.clone() for name, value in run_.average.state_dict().items()}
-    broken = np.full((100, 64), np.nan, dtype=np.float32)
-    with pytest.raises(TrainingError, match="step 0"):
-        run_.advance(Examples((broken, broken), np.array([0, 1])))
-    assert all(torch.equal(before[name], value) for name, value in run_.average.state_dict().items())
+def test_a_start_of_other_labels_is_refused(folder, tagger, tmp_path):
+    save_tagger(tagger.network, ("a", "b", "c"), SMALL, tmp_path)
+    with pytest.raises(DataError, match="knows 3 labels"):
+        make_stage(folder, dataclasses.replace(STAGE, start=str(tmp_path)))
+    save_tagger(tagger.network, tagger.labels, SMALL, tmp_path)
+    stage = make_stage(folder, dataclasses.replace(STAGE, start=str(tmp_path)))
+    assert stage.validate()["validation_top1"] >= 0.8
 
 
 def test_augmentation_keeps_shapes_shares_and_input():
