@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_tta.errors import OutputError
+from edge_tta.audio import write_file
 from edge_tta.evaluate.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -120,15 +119,4 @@ def write_report(report: Any, markdown: str, directory: Path, stem: str) -> None
         OutputError: the folder cannot be written.
     """
     for suffix, text in ((".json", report_json(report)), (".md", markdown)):
-        path = directory / f"{stem}{suffix}"
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            with open(temporary, "w", encoding="utf-8") as handle:
-                handle.write(text)
-                handle.flush()
-                os.fsync(handle.fileno())
-            os.replace(temporary, path)
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_file(directory / f"{stem}{suffix}", text.encode())

@@ -335,9 +335,10 @@ def evaluate_bundle(
     Raises:
         DataError, BundleError, BackendError, RequestError, OutputError, MissingExtraError: as the parts say.
     """
+    from edge_tta.runtime import GenerationRequest, TextToAudio
+
     from edge_tta.audio import write_audio as write_audio_file
     from edge_tta.bundle import Bundle
-    from edge_tta.runtime import GenerationRequest, TextToAudio
 
     if seeds_per_prompt < 1:
         raise DataError(f"seeds per prompt must be at least 1, got {seeds_per_prompt}")

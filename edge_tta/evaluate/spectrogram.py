@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import itertools
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from edge_tta.errors import DataError, MissingExtraError, OutputError
+from edge_tta.audio import write_file
+from edge_tta.errors import DataError, MissingExtraError
 from edge_tta.evaluate.spectral import MelSpec, log_mel
 
 if TYPE_CHECKING:
@@ -110,15 +111,6 @@ def write_sheet(rows: Sequence[Sequence[Panel]], path: Path, *, width: int = 200
     Raises:
         OutputError: the file cannot be written.
     """
-    sheet = draw_sheet(rows, width=width, height=height)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(temporary, "wb") as handle:
-            sheet.save(handle, format="PNG", optimize=True)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    stream = io.BytesIO()
+    draw_sheet(rows, width=width, height=height).save(stream, format="PNG", optimize=True)
+    write_file(path, stream.getvalue())

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from edge_tta.audio import write_file
 from edge_tta.errors import DataError, MissingExtraError
 from edge_tta.evaluate.spectral import FLOOR_DB, FloatArray, MelSpec, log_mel, mono
 
@@ -188,8 +189,6 @@ class Tagger:
 
 def save_tagger(network: nn.Module, labels: Sequence[str], config: TaggerConfig, directory: Path) -> None:
     """Write weights (float16) and description; each file appears whole or not at all."""
-    import os
-
     import torch
     from safetensors.torch import save
 
@@ -207,15 +206,7 @@ def save_tagger(network: nn.Module, labels: Sequence[str], config: TaggerConfig,
         DESCRIPTION_FILE: (json.dumps(description, indent=1, ensure_ascii=False) + "\n").encode(),
     }
     for name, content in contents.items():
-        temporary = directory / f".{name}.{os.getpid()}.partial"
-        try:
-            with open(temporary, "wb") as handle:
-                handle.write(content)
-                handle.flush()
-                os.fsync(handle.fileno())
-            os.replace(temporary, directory / name)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_file(directory / name, content)
 
 
 def _read_description(path: Path) -> tuple[tuple[str, ...], TaggerConfig]:

@@ -1,0 +1,74 @@
+"""Writing a bundle atomically: a sibling directory is filled, the manifest comes last, then it is renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from edge_tta.bundle.manifest import File, Manifest, canonical_json, parse_manifest
+from edge_tta.bundle.store import MANIFEST_NAME, Bundle
+from edge_tta.errors import BundleError, OutputError
+
+
+def describe(name: str, data: bytes) -> File:
+    """Manifest entry of a file's bytes."""
+    return File(file=name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+
+
+def write_bundle(target: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Bundle:
+    """Write a bundle; an older bundle at ``target`` is replaced only when the new one is complete.
+
+    Args:
+        target: directory of the bundle.
+        manifest: describes every file.
+        files: bytes by path inside the bundle; exactly those of the manifest.
+
+    Raises:
+        BundleError: files and manifest disagree, or ``target`` holds something that is no bundle.
+        OutputError: the disk is full or not writable; nothing partial stays.
+    """
+    data = canonical_json(manifest)
+    parse_manifest(data)
+    wanted = {entry.file: entry for entry in manifest.files()}
+    if set(wanted) != set(files):
+        difference = ", ".join(sorted(set(wanted) ^ set(files)))
+        raise BundleError(f"files and manifest disagree about {difference}")
+    for name, entry in wanted.items():
+        if describe(name, files[name]).sha256 != entry.sha256:
+            raise BundleError(f"{name}: bytes are not those of the manifest")
+    if target.exists() and not (target / MANIFEST_NAME).is_file() and (not target.is_dir() or any(target.iterdir())):
+        raise BundleError(f"{target} exists and is no bundle; choose another directory")
+    part = target.with_name(f".{target.name}.tmp-{os.getpid()}")
+    old = target.with_name(f".{target.name}.old-{os.getpid()}")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        for name, content in files.items():
+            _write(part / name, content)
+        _write(part / MANIFEST_NAME, data)
+        if target.exists():
+            os.replace(target, old)
+        try:
+            os.replace(part, target)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.replace(old, target)
+            raise
+    except OSError as error:
+        raise OutputError(f"cannot write bundle {target}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+    return Bundle.open(target)
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())

@@ -1,0 +1,52 @@
+"""Named model configurations; their parameter counts are asserted in tests."""
+
+from __future__ import annotations
+
+from edge_tta.config import AudioSpec, CodecConfig, GeneratorConfig, ModelConfig, TextEncoderConfig
+from edge_tta.errors import ConfigError
+
+PRESETS: dict[str, ModelConfig] = {
+    # For tests: every part is there, none is good for anything.
+    "edge-tiny": ModelConfig(
+        name="edge-tiny",
+        audio=AudioSpec(hop=256, latent_channels=4),
+        text_encoder=TextEncoderConfig(vocab_size=320, max_tokens=16, width=16, depth=1, heads=2, feedforward=24),
+        generator=GeneratorConfig(
+            latent_channels=4, text_width=16, width=16, heads=2, joint_blocks=1, audio_blocks=1, feedforward=16,
+            stem_kernel=3, shared_modulation=True,
+        ),
+        codec=CodecConfig(
+            latent_channels=4, n_fft=64, stft_hop=32, frame_width=8, latent_width=12, encoder_frame_blocks=1,
+            encoder_latent_blocks=1, decoder_latent_blocks=1, decoder_frame_blocks=1, expansion=2, kernel=3,
+            tonal_bins=16, bands=4, noise_frames=16,
+        ),
+    ),
+    # The size a two-core CPU can train in hours: shared modulation leaves the parameters to the blocks.
+    "edge-10m": ModelConfig(
+        name="edge-10m",
+        generator=GeneratorConfig(
+            width=256, heads=4, joint_blocks=1, audio_blocks=6, feedforward=448, stem_kernel=3,
+            shared_modulation=True,
+        ),
+    ),
+    "edge-30m": ModelConfig(
+        name="edge-30m",
+        generator=GeneratorConfig(
+            width=384, heads=6, joint_blocks=2, audio_blocks=7, feedforward=640, stem_kernel=3,
+            shared_modulation=True,
+        ),
+    ),
+    # The flagship: MeanAudio's shape (arXiv 2508.06098), 4 joint and 8 audio blocks of width 448.
+    "edge-120m": ModelConfig(name="edge-120m", generator=GeneratorConfig(feedforward=1632)),
+}  # fmt: skip
+
+
+def preset(name: str) -> ModelConfig:
+    """Configuration by name.
+
+    Raises:
+        ConfigError: unknown name.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset '{name}'; known are {', '.join(PRESETS)}")
+    return PRESETS[name]

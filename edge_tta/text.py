@@ -1,0 +1,101 @@
+"""Prompt to token ids: normalisation, length policy and a SentencePiece model."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_tta.errors import BundleError, RequestError
+
+MAX_PROMPT_BYTES = 4096
+"""Longest prompt in UTF-8 bytes; anything longer is refused before any work."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f​-‏‪-‮⁠-⁤﻿]")
+
+
+@dataclass(frozen=True)
+class TokenizedPrompt:
+    """Token ids of one prompt."""
+
+    ids: NDArray[np.int64]
+    """int64 [T], the last one being end of sentence."""
+    dropped: int
+    """Tokens cut off because the prompt was too long for the model."""
+    text: str
+    """The prompt after normalisation."""
+
+
+def normalise(prompt: str) -> str:
+    """Prompt as the model reads it: NFKC, no control characters, single spaces, lower case.
+
+    Raises:
+        RequestError: empty, too long, invalid Unicode, or without any letter or digit.
+    """
+    if not isinstance(prompt, str):
+        raise RequestError(f"prompt must be text, got {type(prompt).__name__}")
+    try:
+        size = len(prompt.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise RequestError("prompt is not valid Unicode: it holds a lone surrogate") from None
+    if size > MAX_PROMPT_BYTES:
+        raise RequestError(f"prompt has {size} bytes; at most {MAX_PROMPT_BYTES} are allowed")
+    if "\x00" in prompt:
+        raise RequestError("prompt holds a NUL character")
+    text = _CONTROL.sub("", unicodedata.normalize("NFKC", prompt))
+    text = " ".join(text.split()).lower()
+    if not text:
+        raise RequestError("prompt is empty; describe a sound, as in 'rain on a tin roof'")
+    if not any(character.isalnum() for character in text):
+        raise RequestError("prompt holds no letter or digit; describe a sound in words")
+    return text
+
+
+class Tokenizer:
+    """SentencePiece model with the length policy of one bundle.
+
+    Args:
+        model: serialised SentencePiece model.
+        max_tokens: longest sequence including end of sentence.
+
+    Raises:
+        BundleError: the model cannot be read.
+    """
+
+    def __init__(self, model: bytes, max_tokens: int) -> None:
+        import sentencepiece
+
+        self._processor = sentencepiece.SentencePieceProcessor()
+        try:
+            self._processor.LoadFromSerializedProto(model)
+        except (RuntimeError, TypeError) as error:
+            raise BundleError(f"tokenizer.model: not a SentencePiece model ({error})") from error
+        self.max_tokens = max_tokens
+        self.eos_id = int(self._processor.eos_id())
+        if self.eos_id < 0:
+            raise BundleError("tokenizer.model: has no end-of-sentence piece")
+
+    @classmethod
+    def from_bytes(cls, model: bytes, max_tokens: int) -> Tokenizer:
+        """Tokenizer of a serialised SentencePiece model."""
+        return cls(model, max_tokens)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of pieces."""
+        return int(self._processor.get_piece_size())
+
+    def encode(self, prompt: str) -> TokenizedPrompt:
+        """Tokenize a prompt; what does not fit is cut at the end and counted.
+
+        Raises:
+            RequestError: see ``normalise``.
+        """
+        text = normalise(prompt)
+        pieces = list(self._processor.encode(text))
+        kept = pieces[: self.max_tokens - 1]
+        ids = np.array([*kept, self.eos_id], dtype=np.int64)
+        return TokenizedPrompt(ids, len(pieces) - len(kept), text)

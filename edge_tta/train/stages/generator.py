@@ -1,0 +1,138 @@
+"""Training the generator on cached latents, with any objective of ``edge_tta.flow.objectives``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from edge_tta.config import ModelConfig
+from edge_tta.errors import ConfigError
+from edge_tta.flow.objectives.flow_matching import FlowMatching
+from edge_tta.flow.objectives.mean_flow import MeanFlow
+from edge_tta.flow.sampler import sample
+from edge_tta.model.checkpoint import load_part, read_config, save_part
+from edge_tta.model.codec import Codec
+from edge_tta.model.generator import Generator
+from edge_tta.noise import gaussian_noise
+from edge_tta.train.latents import Batch, LatentSet
+from edge_tta.train.track import write_examples
+
+
+@dataclass(frozen=True)
+class GeneratorStageConfig:
+    """What the generator learns from."""
+
+    start: str = ""
+    """Checkpoint directory whose generator is the start; empty for fresh weights."""
+    frames: int = 2400
+    """Latent frames in a batch."""
+    max_frames: int = 259
+    """Longest window in latent frames; longer ones are cut."""
+    short_frames: int = 64
+    """Length cap of the steps below."""
+    short_step_share: float = 0.5
+    """Share of steps on windows cut to ``short_frames``: many short examples teach labels faster."""
+    seed: int = 0
+    sample_prompts: tuple[str, ...] = (
+        "a dog barking", "rain falling on a roof", "a baby crying", "church bells ringing",
+        "a clock ticking", "birds singing", "glass breaking", "a siren wailing",
+    )  # fmt: skip
+    """Prompts of the samples written while training; must be among the cached captions to be used."""
+    sample_steps: int = 1
+    sample_guidance: float = 3.0
+    flow_matching: FlowMatching | None = None
+    """Objective settings; exactly one objective is given."""
+    mean_flow: MeanFlow | None = None
+
+
+class GeneratorStage:
+    """Generator under one objective.
+
+    Args:
+        config: stage settings.
+        model: model configuration.
+        data: cached latents and text features, training windows.
+        validation: the same of validation clips, or None.
+        codec: for sample sounds.
+    """
+
+    def __init__(
+        self,
+        config: GeneratorStageConfig,
+        model: ModelConfig,
+        data: LatentSet,
+        validation: LatentSet | None,
+        codec: Codec,
+    ) -> None:
+        given = [objective for objective in (config.flow_matching, config.mean_flow) if objective is not None]
+        if len(given) != 1:
+            raise ConfigError("generator stage: give exactly one of flow_matching and mean_flow")
+        self.objective: FlowMatching | MeanFlow = given[0]
+        self.config, self.model, self.data, self.validation, self.codec = config, model, data, validation, codec
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            self.generator = Generator(model.generator)
+        if config.start:
+            directory = Path(config.start)
+            started = load_part(directory, read_config(directory), "generator")
+            self.generator.load_state_dict(started.state_dict(), strict=True)
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The generator alone; codec and text encoder stay as they are."""
+        return {"generator": self.generator}
+
+    def averaged(self) -> Iterable[str]:
+        """The generator's average is what ships."""
+        return ("generator",)
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """One optimiser."""
+        return {"generator": list(self.generator.parameters())}
+
+    def batch(self, step: int) -> Batch:
+        """Windows of about equal length."""
+        draw = torch.rand((), generator=torch.Generator().manual_seed(self.config.seed * 2**20 + step))
+        short = float(draw) < self.config.short_step_share
+        cap = self.config.short_frames if short else self.config.max_frames
+        return self.data.batch(self.config.seed, step, self.config.frames, cap)
+
+    def losses(self, group: str, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """The objective's losses."""
+        return self.objective.losses(self.generator, batch.latents, batch.condition, generator)
+
+    def validate(self) -> dict[str, float]:
+        """Flow-matching error on validation windows at fixed noise and times; comparable between objectives."""
+        if self.validation is None:
+            return {}
+        objective, total, rounds = FlowMatching(null_share=0.0), 0.0, 8
+        with torch.no_grad():
+            for step in range(rounds):
+                batch = self.validation.batch(1, step, self.config.frames, self.config.max_frames)
+                generator = torch.Generator().manual_seed(step)
+                total += float(objective.losses(self.generator, batch.latents, batch.condition, generator)["loss"])
+        return {"validation_velocity_error": total / rounds}
+
+    def sample(self, directory: Path) -> None:
+        """Sounds and spectrograms of the sample prompts, one seed each."""
+        prompts = tuple(text for text in self.config.sample_prompts if text in self.data.features)
+        if not prompts:
+            return
+        audio = self.model.audio
+        seconds = 4.0
+        noise = gaussian_noise(0, (audio.latent_frames(seconds), audio.latent_channels))
+        rows = torch.from_numpy(noise).expand(len(prompts), *noise.shape)
+        condition = self.data.condition(prompts, torch.full((len(prompts),), seconds))
+        flow_only = isinstance(self.objective, FlowMatching)
+        steps = max(8, self.config.sample_steps) if flow_only else self.config.sample_steps
+        latents = sample(self.generator, rows, condition, steps, self.config.sample_guidance, classifier_free=flow_only)
+        with torch.no_grad():
+            waveforms = self.codec.decode(latents)
+        write_examples(directory, list(prompts), [row.numpy() for row in waveforms], audio.sample_rate)
+
+    def export(self, directory: Path) -> None:
+        """Write ``generator.safetensors``."""
+        save_part(directory, self.model, "generator", self.generator)
