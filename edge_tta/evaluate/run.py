@@ -335,29 +335,29 @@ def evaluate_bundle(
     Raises:
         DataError, BundleError, BackendError, RequestError, OutputError, MissingExtraError: as the parts say.
     """
-    from edge_tta.runtime import GenerationRequest, TextToAudio
-
     from edge_tta.audio import write_audio as write_audio_file
     from edge_tta.bundle import Bundle
+    from edge_tta.runtime.pipeline import TextToAudio
+    from edge_tta.runtime.request import GenerationRequest
 
     if seeds_per_prompt < 1:
         raise DataError(f"seeds per prompt must be at least 1, got {seeds_per_prompt}")
     prompts = read_prompts(prompts_csv)
     tagger = load_tagger(tagger_dir)
     reference_dir, output_dir = Path(reference_dir), Path(output_dir)
-    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    opened = Bundle.open(bundle)
     provenance = Provenance(
         embedder=tagger.digest,
         reference=_file_digest(reference_dir / METADATA_FILE),
         prompts=_file_digest(Path(prompts_csv)),
         subject=opened.manifest.name,
-        subject_digest=hashlib.sha256(opened.manifest.model_dump_json().encode()).hexdigest(),
+        subject_digest=opened.digest,
     )
     settings = Settings(seeds_per_prompt, seconds, steps, guidance, precision, first_seed)
     audio_dir = output_dir / "audio"
     _make_directory(audio_dir if write_audio else output_dir)
     rate = tagger.config.mel.sample_rate
-    with TextToAudio.open(bundle, backend=backend, precision=precision, threads=threads) as model:
+    with TextToAudio.open(opened, backend=backend, precision=precision, threads=threads) as model:
 
         def generate(prompt: Prompt, seed: int) -> FloatArray:
             request = GenerationRequest(

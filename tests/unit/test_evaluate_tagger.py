@@ -1,12 +1,15 @@
 import csv
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 
+from edge_tta.audio import Audio
+from edge_tta.bundle import Bundle
 from edge_tta.errors import DataError, OutputError
 from edge_tta.evaluate import run
 from edge_tta.evaluate.adherence import adherence, both_present, mix, ranks
@@ -22,6 +25,7 @@ from edge_tta.evaluate.tagger import (
     load_tagger,
     save_tagger,
 )
+from edge_tta.runtime.pipeline import TextToAudio
 from edge_tta.train.data.catalog import read_metadata_csv
 from edge_tta.train.data.decode import load_or_build_clip_cache
 from edge_tta.train.loop import LoopConfig, Trainer
@@ -365,3 +369,50 @@ def test_evaluate_generator_tells_a_good_one_from_a_collapsed_one(folder, tagger
     text = run.generator_markdown(report)
     assert "plain: label among five" in text
     assert "a yodel" in text
+
+
+def test_evaluate_bundle_asks_the_runtime_and_writes_its_report(folder, trained, tmp_path, monkeypatch):
+    requests = []
+
+    class Runtime:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+        def generate(self, request):
+            requests.append(request)
+            label = next(label for label in LABELS if label in request.prompt)
+            samples = make_sound(label, np.random.default_rng(request.seed), request.seconds)
+            return SimpleNamespace(audio=Audio(samples[None], RATE))
+
+    bundle = SimpleNamespace(manifest=SimpleNamespace(name="made-up"), digest="0" * 64)
+    monkeypatch.setattr(Bundle, "open", lambda source: bundle)
+    monkeypatch.setattr(
+        TextToAudio, "open", lambda *_, **options: options["precision"] == "fp32" and Runtime()
+    )
+    prompts = tmp_path / "plain.csv"
+    prompts.write_text("prompt,label\n" + "".join(f"some {label},{label}\n" for label in LABELS))
+    report = run.evaluate_bundle(
+        None,
+        prompts,
+        folder,
+        trained[0],
+        tmp_path / "out",
+        seeds_per_prompt=2,
+        seconds=0.5,
+        precision="fp32",
+        first_seed=100,
+        write_audio=True,
+    )
+    assert [request.seed for request in requests] == list(range(100, 106))
+    assert {request.seconds for request in requests} == {0.5}
+    written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert written["provenance"]["subject_digest"] == "0" * 64
+    assert written["suites"][0]["adherence"]["top1"]["n"] == 6
+    assert report.suites[0].suite == "plain"
+    assert len(list((tmp_path / "out" / "audio").glob("*.wav"))) == 6
+    assert (tmp_path / "out" / "contact_sheet.png").exists()
+    with pytest.raises(DataError, match="got 0"):
+        run.evaluate_bundle(None, prompts, folder, trained[0], tmp_path / "out", seeds_per_prompt=0)
