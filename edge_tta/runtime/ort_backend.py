@@ -1,0 +1,143 @@
+"""ONNX Runtime on the CPU, from verified bytes, with settings for sounds of changing length."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_tta.bundle import Bundle
+from edge_tta.bundle.manifest import STAGES, StageFile
+from edge_tta.errors import BackendError, MissingExtraError
+from edge_tta.runtime.backend import Floats
+
+_PROVIDERS = ["CPUExecutionProvider"]
+
+# Session creation is not thread-safe in ONNX Runtime (its issue 27089); running a session is.
+_CREATION = threading.Lock()
+
+
+class OrtBackend:
+    """One variant of a bundle in ONNX Runtime.
+
+    Args:
+        bundle: opened bundle.
+        variant: name of one of its variants.
+        threads: threads inside one operator.
+
+    Raises:
+        BackendError: ONNX Runtime refuses a graph, or a graph has other inputs or outputs than the manifest says.
+        BundleError: a file is damaged.
+        MissingExtraError: onnxruntime is not installed.
+    """
+
+    name = "ort"
+
+    def __init__(self, bundle: Bundle, variant: str, threads: int) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingExtraError("ort", "the ort backend") from error
+        onnxruntime.disable_telemetry_events()
+        described = bundle.variants[variant]
+        self.precision: str = described.precision
+        self.threads = threads
+        self._sessions: dict[str, Any] = {}
+        options = _session_options(onnxruntime, threads)
+        for stage, entry in described.stages.items():
+            data = bundle.read(entry)
+            try:
+                with _CREATION:
+                    session = onnxruntime.InferenceSession(data, options, providers=_PROVIDERS)
+            except Exception as error:  # ONNX Runtime raises its own C++ exception types
+                raise BackendError(f"ort: {stage} ({entry.file}) was refused: {first_line(error)}") from error
+            _check_interface(session, stage, entry)
+            self._sessions[stage] = session
+        assert set(self._sessions) == set(STAGES)
+
+    def _run(self, stage: str, inputs: dict[str, NDArray[Any]]) -> list[Floats]:
+        session = self._sessions.get(stage)
+        if session is None:
+            raise BackendError("ort: the backend is closed")
+        outputs: list[Floats] = session.run(None, inputs)
+        return outputs
+
+    def text_encoder(self, ids: NDArray[np.int64]) -> tuple[Floats, Floats]:
+        """See ``Backend``."""
+        tokens, pooled = self._run("text_encoder", {"ids": np.ascontiguousarray(ids, dtype=np.int64)})
+        return tokens, pooled
+
+    def generator(
+        self,
+        latent: Floats,
+        time: float,
+        duration: float,
+        text: tuple[Floats, Floats],
+        seconds: float,
+        guidance: float,
+    ) -> Floats:
+        """See ``Backend``."""
+        inputs = {
+            "latent": _contiguous(latent),
+            "time": np.array([time], dtype=np.float32),
+            "duration": np.array([duration], dtype=np.float32),
+            "tokens": _contiguous(text[0]),
+            "pooled": _contiguous(text[1]),
+            "seconds": np.array([seconds], dtype=np.float32),
+            "guidance": np.array([guidance], dtype=np.float32),
+        }
+        return self._run("generator", inputs)[0]
+
+    def decoder(self, latent: Floats) -> Floats:
+        """See ``Backend``."""
+        return self._run("decoder", {"latent": _contiguous(latent)})[0]
+
+    def close(self) -> None:
+        """See ``Backend``."""
+        self._sessions.clear()
+
+
+def _session_options(onnxruntime: Any, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    # Patterns and arena keep buffers for every length seen; docs/concepts/runtime.md has the measurement.
+    options.enable_mem_pattern = False
+    options.enable_cpu_mem_arena = False
+    # Idle threads that spin would take the cores of the app around us.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _check_interface(session: Any, stage: str, entry: StageFile) -> None:
+    if session.get_providers() != _PROVIDERS:
+        raise BackendError(
+            f"ort: {stage} ({entry.file}) runs on {session.get_providers()}, not on {_PROVIDERS}"
+        )
+    for kind, found, described in (
+        ("inputs", session.get_inputs(), entry.inputs),
+        ("outputs", session.get_outputs(), entry.outputs),
+    ):
+        actual, expected = {port.name for port in found}, {port.name for port in described}
+        if actual != expected or (
+            kind == "outputs" and [p.name for p in found] != [p.name for p in described]
+        ):
+            raise BackendError(
+                f"ort: {stage} ({entry.file}) has the {kind} {', '.join(sorted(actual))}; "
+                f"the manifest says {', '.join(sorted(expected))}"
+            )
+
+
+def _contiguous(array: NDArray[Any]) -> Floats:
+    """C-contiguous float32: native runtimes read other layouts silently wrong."""
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def first_line(error: BaseException) -> str:
+    """First line of an exception's message, cut to 300 characters; its type where there is none."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

@@ -1,0 +1,148 @@
+"""What is asked for and what comes back."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from edge_tta.audio import Audio
+from edge_tta.errors import RequestError
+from edge_tta.noise import MAX_SEED
+from edge_tta.runtime.timings import Timings
+from edge_tta.text import normalise
+
+MAX_STEPS = 8
+MAX_COUNT = 64
+
+StageName = Literal["tokenizer", "text_encoder", "generator", "decoder"]
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One request. What no bundle is needed for is checked here; the rest when it is served.
+
+    Raises:
+        RequestError: names field, value and allowed range.
+    """
+
+    prompt: str
+    """Description of the sound."""
+    seconds: float = 5.0
+    """Duration; the result has exactly round(seconds * sample_rate) frames. A bundle states shortest and longest."""
+    seed: int = 0
+    """0 .. 2**63 - 1. The same request on the same bundle, backend, threads and machine gives the same bytes."""
+    steps: int = 1
+    """Network steps, 1 .. 8; more cost more."""
+    guidance: float | None = None
+    """How strictly to follow the prompt, at least 0; None takes the bundle's default."""
+    count: int = 1
+    """How many variations, 1 .. 64; variation i is the same request with seed + i."""
+
+    def __post_init__(self) -> None:
+        normalise(self.prompt)
+        object.__setattr__(self, "seconds", _number("seconds", self.seconds))
+        if self.seconds <= 0:
+            raise RequestError(f"seconds {self.seconds:g} is out of range: it must be above 0")
+        if self.guidance is not None:
+            object.__setattr__(self, "guidance", _number("guidance", self.guidance))
+            if self.guidance < 0:
+                raise RequestError(f"guidance {self.guidance:g} is out of range: it must be at least 0")
+        for name, low, high in (("seed", 0, MAX_SEED), ("steps", 1, MAX_STEPS), ("count", 1, MAX_COUNT)):
+            object.__setattr__(self, name, _integer(name, getattr(self, name), low, high))
+        if self.seed + self.count - 1 > MAX_SEED:
+            raise RequestError(
+                f"seed {self.seed} leaves no room for count {self.count}: the last seed is {MAX_SEED}"
+            )
+
+
+def _number(name: str, value: object) -> float:
+    # NumPy scalars are welcome and become plain Python numbers, so that a request compares and serialises simply.
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise RequestError(f"{name} must be a number, got {type(value).__name__}")
+    number = float(value)
+    if not math.isfinite(number):
+        raise RequestError(f"{name} must be a finite number, got {number}")
+    return number
+
+
+def _integer(name: str, value: object, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise RequestError(f"{name} must be a whole number, got {type(value).__name__}")
+    integer = int(value)
+    if not low <= integer <= high:
+        raise RequestError(f"{name} {integer} is out of range: allowed are {low} to {high}")
+    return integer
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a call is; passed to ``on_progress``, which may return False to cancel."""
+
+    stage: StageName
+    """Stage that is about to run."""
+    fraction: float
+    """Share of the whole call's stages that have run, 0 .. 1."""
+    item: int
+    """Which sound of the call, from 0."""
+    count: int
+    """How many sounds the call makes."""
+
+
+@dataclass(frozen=True, eq=False)
+class GenerationResult:
+    """One sound, and everything needed to make it again."""
+
+    audio: Audio
+    request: GenerationRequest
+    """What makes this very sound again: count is 1 and seed is this sound's."""
+    guidance: float
+    """Guidance that was used."""
+    timings: Timings
+    bundle: str
+    """Name of the bundle and the beginning of its digest."""
+    backend: str
+    """Backend that ran."""
+    precision: str
+    """Precision that ran."""
+    threads: int
+    """Threads a stage could use."""
+    warnings: tuple[str, ...] = ()
+    """What the caller should know: tokens left out, level reduced, silence."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of this sound."""
+        return self.request.seed
+
+    @property
+    def steps(self) -> int:
+        """Network steps of this sound."""
+        return self.request.steps
+
+    def recipe(self) -> dict[str, Any]:
+        """What to ask of which bundle and backend for the same bytes, as plain values."""
+        request = asdict(self.request)
+        del request["count"]
+        return {
+            **request,
+            "guidance": self.guidance,
+            "bundle": self.bundle,
+            "backend": self.backend,
+            "precision": self.precision,
+            "threads": self.threads,
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but the samples, as plain values."""
+        return {
+            **self.recipe(),
+            "frames": self.audio.frames,
+            "sample_rate": self.audio.sample_rate,
+            "channels": self.audio.channels,
+            "peak": self.audio.peak,
+            "timings": self.timings.as_dict(),
+            "real_time_factor": self.timings.real_time_factor(self.audio.seconds),
+            "warnings": list(self.warnings),
+        }

@@ -1,0 +1,38 @@
+"""From noise to a clean latent along average velocities, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Velocity = Callable[[Floats, float, float], Floats]
+"""Latent z_t [1, L, C], time t and duration t - r to the average velocity u(z_t, r, t) [1, L, C]."""
+
+
+def sample(
+    velocity: Velocity, noise: Floats, steps: int, before_step: Callable[[int], None] | None = None
+) -> Floats:
+    """Walk from t = 1 (noise) to t = 0 (data) on a uniform grid.
+
+    Each step is exact for an exact average velocity (Mean Flows, Geng et al. 2025, arXiv 2505.13447, eq. 12):
+    z_r = z_t - (t - r) u(z_t, r, t). One step is x = eps - u(eps, 0, 1).
+
+    Args:
+        velocity: the generator with text, seconds and guidance bound.
+        noise: float32 [1, L, C], standard normal.
+        steps: number of network evaluations, at least 1.
+        before_step: called with the step's number from 0; may raise to stop.
+
+    Returns:
+        float32 [1, L, C].
+    """
+    latent = noise
+    for step in range(steps):
+        if before_step is not None:
+            before_step(step)
+        time, until = 1.0 - step / steps, 1.0 - (step + 1) / steps
+        latent = latent - np.float32(time - until) * velocity(latent, time, time - until)
+    return latent
