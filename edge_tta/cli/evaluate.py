@@ -1,0 +1,63 @@
+"""``edge-tta evaluate``: judge a bundle against real clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    prompts: Annotated[Path, typer.Option(help="CSV with the columns prompt, label and optionally suite.")],
+    reference: Annotated[Path, typer.Option(help="Folder of real clips with a metadata.csv.")],
+    bundle: Annotated[
+        str | None, typer.Argument(help="Bundle folder or name; the shipped one by default.")
+    ] = None,
+    tagger: Annotated[Path, typer.Option(help="Folder of the sound tagger.")] = Path("checkpoints/tagger"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for report and pictures.")] = Path(
+        "evaluation"
+    ),
+    seeds: Annotated[int, typer.Option(help="Clips per prompt.", min=1)] = 4,
+    seconds: Annotated[float, typer.Option(help="Duration of every clip.")] = 5.0,
+    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 1,
+    guidance: Annotated[float | None, typer.Option(help="Guidance; the bundle's own by default.")] = None,
+    precision: Annotated[str, typer.Option(help="int8 or fp32.")] = "int8",
+    backend: Annotated[str, typer.Option(help="Runtime backend.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(help="Threads; the usable cores by default, at most four.")
+    ] = None,
+    audio: Annotated[bool, typer.Option("--audio", help="Keep the generated clips as WAV.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Judge a bundle: label adherence, Fréchet distance, diversity, and a sheet of spectrograms."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+    from rich.progress import Progress
+
+    from edge_tta.evaluate.report import generator_markdown, report_json
+    from edge_tta.evaluate.run import evaluate_bundle
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("generating", total=None)
+        report = evaluate_bundle(
+            bundle,
+            prompts,
+            reference,
+            tagger,
+            output,
+            seeds_per_prompt=seeds,
+            seconds=seconds,
+            steps=steps,
+            guidance=guidance,
+            precision=precision,
+            backend=backend,
+            threads=threads,
+            write_audio=audio,
+            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    if json_output:
+        typer.echo(report_json(report), nl=False)
+    else:
+        Console().print(Markdown(generator_markdown(report)))
+        typer.echo(f"Written to {output}")
