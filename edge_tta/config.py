@@ -85,6 +85,8 @@ class GeneratorConfig:
     """Kernel of the ConvMLP over time, odd."""
     stem_kernel: int = 7
     """Kernel of the first and last convolution, odd."""
+    time_features: int = 128
+    """Fourier features of each scalar condition (time, duration, seconds, guidance)."""
     shared_modulation: bool = False
     """One modulation for all blocks plus a learned offset per block, instead of one Linear a block."""
 

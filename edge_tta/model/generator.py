@@ -109,16 +109,16 @@ class Generator(nn.Module):
         if config.joint_blocks < 1:
             raise ValueError("joint_blocks must be at least 1: text enters through the joint blocks")
         self.config = config
-        width = config.width
+        width, features = config.width, config.time_features
         self.explicit_attention = False
         """Write attention out; needed under forward-mode differentiation and for export."""
         self.audio_in = TimeConv(config.latent_channels, width, config.stem_kernel)
         self.text_in = TextStem(config.text_width, width)
         self.pooled_in = nn.Sequential(nn.Linear(config.text_width, width), nn.SiLU(), nn.Linear(width, width))
-        self.time_in = ScalarEmbedding(width)
-        self.duration_in = ScalarEmbedding(width, silent_start=True)
-        self.seconds_in = ScalarEmbedding(width)
-        self.guidance_in = ScalarEmbedding(width, silent_start=True)
+        self.time_in = ScalarEmbedding(width, features)
+        self.duration_in = ScalarEmbedding(width, features, silent_start=True)
+        self.seconds_in = ScalarEmbedding(width, features)
+        self.guidance_in = ScalarEmbedding(width, features, silent_start=True)
         self.null_tokens = nn.Parameter(torch.zeros(1, 1, config.text_width))
         self.null_pooled = nn.Parameter(torch.zeros(1, config.text_width))
         self.shared_modulation = nn.Linear(width, 6 * width) if config.shared_modulation else None

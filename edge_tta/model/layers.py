@@ -22,7 +22,7 @@ class SmoothFourierFeatures(nn.Module):
 
     frequencies: Tensor
 
-    def __init__(self, features: int = 128, slowest: float = 0.5, fastest: float = 30.0) -> None:
+    def __init__(self, features: int, slowest: float = 0.5, fastest: float = 30.0) -> None:
         super().__init__()
         exponents = torch.linspace(math.log(slowest), math.log(fastest), features // 2)
         self.register_buffer("frequencies", exponents.exp(), persistent=False)
@@ -38,13 +38,14 @@ class ScalarEmbedding(nn.Module):
 
     Args:
         width: output width.
+        features: Fourier features, even.
         silent_start: zero the last layer, so that adding the branch changes nothing until it is trained.
     """
 
-    def __init__(self, width: int, silent_start: bool = False) -> None:
+    def __init__(self, width: int, features: int, silent_start: bool = False) -> None:
         super().__init__()
-        self.features = SmoothFourierFeatures()
-        self.hidden = nn.Linear(128, width)
+        self.features = SmoothFourierFeatures(features)
+        self.hidden = nn.Linear(features, width)
         self.out = nn.Linear(width, width)
         if silent_start:
             nn.init.zeros_(self.out.weight)

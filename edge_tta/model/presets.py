@@ -9,16 +9,16 @@ PRESETS: dict[str, ModelConfig] = {
     # For tests: every part is there, none is good for anything.
     "edge-tiny": ModelConfig(
         name="edge-tiny",
-        audio=AudioSpec(hop=256, latent_channels=4),
-        text_encoder=TextEncoderConfig(vocab_size=320, max_tokens=16, width=16, depth=1, heads=2, feedforward=24),
+        audio=AudioSpec(hop=128, latent_channels=4),
+        text_encoder=TextEncoderConfig(vocab_size=288, max_tokens=16, width=8, depth=1, heads=2, feedforward=16),
         generator=GeneratorConfig(
-            latent_channels=4, text_width=16, width=16, heads=2, joint_blocks=1, audio_blocks=1, feedforward=16,
-            stem_kernel=3, shared_modulation=True,
+            latent_channels=4, text_width=8, width=8, heads=2, joint_blocks=1, audio_blocks=1, feedforward=8,
+            stem_kernel=3, time_features=16, shared_modulation=True,
         ),
         codec=CodecConfig(
-            latent_channels=4, n_fft=64, stft_hop=32, frame_width=8, latent_width=12, encoder_frame_blocks=1,
+            latent_channels=4, n_fft=32, stft_hop=16, frame_width=8, latent_width=12, encoder_frame_blocks=1,
             encoder_latent_blocks=1, decoder_latent_blocks=1, decoder_frame_blocks=1, expansion=2, kernel=3,
-            tonal_bins=16, bands=4, noise_frames=16,
+            tonal_bins=8, bands=4, noise_frames=16,
         ),
     ),
     # The size a two-core CPU can train in hours: shared modulation leaves the parameters to the blocks.

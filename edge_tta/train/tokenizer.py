@@ -6,13 +6,14 @@ import io
 from collections.abc import Iterable
 
 from edge_tta.errors import ConfigError, MissingExtraError
+from edge_tta.text import normalise
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, words: Iterable[str] = ()) -> bytes:
     """Train a tokenizer deterministically.
 
     Args:
-        texts: captions; lower-cased here, as the runtime lower-cases prompts.
+        texts: captions; normalised here as the runtime normalises prompts, so the model needs no rules of its own.
         vocab_size: upper bound of pieces; a small corpus may give fewer.
         words: common words that should be single pieces even if captions never use them.
 
@@ -26,9 +27,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, words: Iterable[str] 
         import sentencepiece
     except ImportError as error:
         raise MissingExtraError("train", "training a tokenizer") from error
-    lines = [text.lower() for text in texts]
+    lines = [normalise(text) for text in texts]
     # A word list line weighs as much as a caption: everyday words become pieces, captions keep their own.
-    lines += [word.lower() for word in words]
+    lines += [normalise(word) for word in words]
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -39,7 +40,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, words: Iterable[str] 
             hard_vocab_limit=False,
             byte_fallback=True,
             character_coverage=0.9995,
-            normalization_rule_name="nfkc",
+            normalization_rule_name="identity",
             unk_id=0,
             eos_id=1,
             bos_id=-1,

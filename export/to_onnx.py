@@ -1,0 +1,126 @@
+"""Stages to ONNX files: dynamic lengths, self-contained, the same bytes every time."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+import torch
+
+from export.wrappers import StageGraph
+
+OPSET = 20
+"""Has Gelu and LayerNormalization as operators; attention is written out, which newer opsets would not change."""
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter reports its progress on standard output and warns about packages that are not needed."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch._dynamo", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def export_onnx(stage: StageGraph) -> bytes:
+    """One stage as an ONNX file in memory.
+
+    Everything that differs from run to run or names the exporting machine (stack traces, doc strings, metadata,
+    producer) is removed, so equal weights give equal bytes.
+    """
+    dimensions = {
+        name: torch.export.Dim(name, min=low, max=high) if low < high else None for name, (low, high) in stage.lengths.items()
+    }
+    shapes = tuple(
+        {axis: dimensions[size] for axis, size in enumerate(port.shape) if isinstance(size, str)}
+        for port in stage.input_ports
+    )
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            stage.module,
+            stage.inputs,
+            dynamo=True,
+            dynamic_shapes=shapes,
+            input_names=[port.name for port in stage.input_ports],
+            output_names=[port.name for port in stage.output_ports],
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    _name_weights(model, stage.module)
+    _strip(model)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _name_weights(model: onnx.ModelProto, module: torch.nn.Module) -> None:
+    """Give weights that the exporter transposed and renamed the name of their parameter back."""
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    by_content: dict[tuple[tuple[int, ...], bytes], str] = {}
+    for name, value in tensors.items():
+        array = value.detach().cpu().numpy()
+        forms = (array, array.T) if array.ndim == 2 else (array,)
+        for form in forms:
+            by_content.setdefault((form.shape, np.ascontiguousarray(form).tobytes()), name)
+    taken = {tensor.name for tensor in model.graph.initializer}
+    renamed: dict[str, str] = {}
+    for tensor in model.graph.initializer:
+        if tensor.name in tensors or int(np.prod(tensor.dims)) < 16:
+            continue
+        array = onnx.numpy_helper.to_array(tensor)
+        name = by_content.get((array.shape, array.tobytes()))
+        if name is not None and name not in taken:
+            renamed[tensor.name] = name
+            taken.add(name)
+    for tensor in model.graph.initializer:
+        tensor.name = renamed.get(tensor.name, tensor.name)
+    for node in model.graph.node:
+        for position, name in enumerate(node.input):
+            node.input[position] = renamed.get(name, name)
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Remove everything that is not computation."""
+    model.producer_name, model.producer_version, model.doc_string = "edge_tta", "", ""
+    del model.metadata_props[:]
+    graph = model.graph
+    graph.name, graph.doc_string = "graph", ""
+    del graph.metadata_props[:]
+    del graph.value_info[:]
+    names: dict[str, str] = {value.name: value.name for value in (*graph.input, *graph.output)}
+    for index, tensor in enumerate(graph.initializer):
+        names.setdefault(tensor.name, tensor.name if "." in tensor.name else f"w{index}")
+        tensor.doc_string = ""
+    count = 0
+    for node in graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+        for output in node.output:
+            if names.setdefault(output, f"v{count}") == f"v{count}":
+                count += 1
+    for tensor in graph.initializer:
+        tensor.name = names[tensor.name]
+    for index, node in enumerate(graph.node):
+        # Quantization chooses matrix products by node; the others need no name.
+        node.name = f"{node.op_type.lower()}{index}" if node.op_type in ("MatMul", "Gemm") else ""
+        for position, name in enumerate(node.input):
+            node.input[position] = names.get(name, name)
+        for position, name in enumerate(node.output):
+            node.output[position] = names.get(name, name)
+    for value in (*graph.input, *graph.output):
+        value.doc_string = ""
+        del value.metadata_props[:]
