@@ -88,6 +88,10 @@ class Tokenizer:
         """Number of pieces."""
         return int(self._processor.get_piece_size())
 
+    def pieces(self) -> list[str]:
+        """All pieces in the order of their ids; U+2581 marks the beginning of a word."""
+        return [str(self._processor.id_to_piece(index)) for index in range(self.vocab_size)]
+
     def encode(self, prompt: str) -> TokenizedPrompt:
         """Tokenize a prompt; what does not fit is cut at the end and counted.
 

@@ -121,9 +121,15 @@ class LatentSet:
         return len(self.lengths)
 
     @torch.no_grad()
-    def encode_captions(self, encoder: TextEncoder, tokenize: Callable[[str], list[int]], batch: int = 128) -> None:
-        """Compute and keep text features of every distinct caption."""
-        captions = sorted({text for record in self.records for text in record["captions"]})
+    def encode_captions(
+        self,
+        encoder: TextEncoder,
+        tokenize: Callable[[str], list[int]],
+        batch: int = 128,
+        extra: tuple[str, ...] = (),
+    ) -> None:
+        """Compute and keep text features of every distinct caption, and of ``extra`` ones."""
+        captions = sorted({*extra, *(text for record in self.records for text in record["captions"])})
         ids = {text: tokenize(text) for text in captions}
         captions.sort(key=lambda text: len(ids[text]))
         for start in range(0, len(captions), batch):

@@ -1,0 +1,92 @@
+"""``edge-tta generate``: prompts to sound files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from edge_tta.runtime.request import GenerationRequest, GenerationResult
+
+DEFAULT_PROMPT = "rain on a tin roof, distant thunder"
+
+
+def generate(
+    prompt: Annotated[
+        str | None, typer.Argument(help="What to hear; a sample prompt by default.", show_default=False)
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="File (.wav, .flac), directory, or - for standard output."),
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Duration.")] = 5.0,
+    seed: Annotated[str, typer.Option(help="Whole number from 0, or 'random'.")] = "0",
+    steps: Annotated[int, typer.Option(help="Network steps, 1 to 8.")] = 1,
+    guidance: Annotated[
+        float | None, typer.Option(help="How strictly to follow the prompt; the bundle's own by default.")
+    ] = None,
+    count: Annotated[int, typer.Option(help="Variations, with the seeds N, N + 1 and so on.")] = 1,
+    file: Annotated[str | None, typer.Option(help="Text file with a prompt per line, - for standard input.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads; the usable cores by default, at most four.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="int8 or fp32.")] = "int8",
+    backend: Annotated[str, typer.Option(help="auto, ort or eager.")] = "auto",
+    bundle: Annotated[
+        str | None, typer.Option(help="Bundle folder or name; the shipped one by default.")
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print everything about the result as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but warnings and errors.")] = False,
+) -> None:
+    """Make sounds from prompts. Without arguments: a sample sound in edge-tta.wav."""
+    from edge_tta.cli.console import note, say, say_json
+    from edge_tta.cli.prompts import make_requests
+    from edge_tta.cli.targets import Targets
+    from edge_tta.runtime import TextToAudio
+
+    requests = make_requests(
+        prompt, file, DEFAULT_PROMPT, seconds=seconds, seed=seed, steps=steps, guidance=guidance, count=count
+    )
+    targets = Targets.resolve(output, requests)
+    talk = note if targets.is_stdout else say
+    records = []
+    with TextToAudio.open(bundle, backend=backend, precision=precision, threads=threads) as model:
+        results = model.generate_many(requests)
+        for target, result in zip(targets.paths, results, strict=True):
+            targets.write(target, result)
+            for warning in result.warnings:
+                note(f"edge-tta: warning: {warning}")
+            if json_output:
+                records.append({"path": str(target), **result.as_dict()})
+            elif not quiet:
+                name = "standard output" if targets.is_stdout else str(target)
+                for line in _summary(name, result) if len(targets.paths) == 1 else [_short(name, result)]:
+                    talk(line)
+    if json_output:
+        say_json({"schema": "generate/1", "sounds": records}, to_stderr=targets.is_stdout)
+
+
+def _short(name: str, result: GenerationResult) -> str:
+    timings = result.timings
+    return f"{name}  {result.audio.seconds:.2f} s, seed {result.seed}, made in {timings.total * 1000:.1f} ms"
+
+
+def _summary(name: str, result: GenerationResult) -> list[str]:
+    timings, request = result.timings, result.request
+    faster = 1.0 / timings.real_time_factor(result.audio.seconds)
+    return [
+        f"{name}: {result.audio.seconds:.2f} s of “{request.prompt}”",
+        f"  seed {result.seed}, {_steps(request)}, guidance {result.guidance:g}, {result.bundle} in "
+        f"{result.precision} on {result.backend}, {result.threads} threads",
+        f"  made in {timings.total * 1000:.1f} ms, {faster:.0f} times faster than it plays",
+        f"    load          {timings.load * 1000:8.1f} ms, once",
+        f"    tokenizer     {timings.tokenizer * 1000:8.1f} ms",
+        f"    text encoder  {timings.text_encoder * 1000:8.1f} ms",
+        f"    generator     {timings.generator * 1000:8.1f} ms",
+        f"    decoder       {timings.decoder * 1000:8.1f} ms",
+    ]
+
+
+def _steps(request: GenerationRequest) -> str:
+    return "1 step" if request.steps == 1 else f"{request.steps} steps"

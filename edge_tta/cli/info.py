@@ -1,0 +1,50 @@
+"""``edge-tta info``: what is inside a bundle."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def info(
+    bundle: Annotated[
+        str | None, typer.Argument(help="Bundle folder or name; the shipped one by default.", show_default=False)
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Show what a bundle makes, its variants with size and measured parity, licence and training data."""
+    from edge_tta.bundle import Bundle
+    from edge_tta.cli.console import mebibytes, say, say_json
+
+    opened = Bundle.open(bundle)
+    manifest, audio = opened.manifest, opened.config.audio
+    sizes = {
+        name: sum({stage.file: stage.bytes for stage in variant.stages.values()}.values())
+        for name, variant in opened.variants.items()
+    }
+    if json_output:
+        document = manifest.model_dump(mode="json")
+        say_json(
+            {"schema": "info/1", "root": str(opened.root), "digest": opened.digest, "sizes": sizes, **document}
+        )
+        return
+    limits = manifest.generation
+    say(f"{opened.name}, version {manifest.version}: {manifest.description}")
+    say(f"  folder         {opened.root}")
+    say(f"  sound          {audio.min_seconds:g} to {audio.max_seconds:g} s, {audio.sample_rate} Hz, {_channels(audio.channels)}")
+    say(f"  steps          1 to {limits.max_steps}")
+    say(
+        f"  guidance       {limits.min_guidance:g} to {limits.max_guidance:g}, default {limits.default_guidance:g}"
+    )
+    say(f"  prompt         at most {manifest.tokenizer.max_tokens} tokens")
+    say(f"  licence        {manifest.licence}")
+    say(f"  training data  {manifest.training_data}")
+    say(f"  made from      {manifest.provenance.checkpoint}, commit {manifest.provenance.commit or 'unknown'}")
+    for name, variant in sorted(opened.variants.items()):
+        parity = ", ".join(f"{stage} {value:.1f} dB" for stage, value in sorted(variant.parity_snr_db.items()))
+        say(f"  {name:14s} {mebibytes(sizes[name])}; against the float model: {parity or 'not measured'}")
+
+
+def _channels(count: int) -> str:
+    return {1: "mono", 2: "stereo"}.get(count, f"{count} channels")

@@ -1,0 +1,110 @@
+"""Where sounds go: a file, a directory or standard output, decided and checked before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_tta.audio import FORMATS, write_audio
+from edge_tta.errors import OutputError
+from edge_tta.runtime.request import GenerationRequest, GenerationResult
+
+DEFAULT_FILE = "edge-tta.wav"
+
+
+@dataclass(frozen=True)
+class Targets:
+    """One path per sound; "-" stands for standard output."""
+
+    paths: tuple[Path, ...]
+    is_stdout: bool = False
+
+    @classmethod
+    def resolve(cls, output: str | None, requests: list[GenerationRequest]) -> Targets:
+        """Decide file names.
+
+        Args:
+            output: as given with ``-o``. None: ``edge-tta.wav``, or one file per sound in the working directory.
+            requests: one per sound.
+
+        Raises:
+            OutputError: the output cannot take the sounds.
+        """
+        several = len(requests) > 1
+        if output == "-":
+            if several:
+                raise OutputError(f"standard output takes one sound, {len(requests)} were asked for; use -o DIRECTORY")
+            if sys.stdout.isatty():
+                raise OutputError("standard output is a terminal; redirect it, or use -o FILE")
+            return cls((Path("-"),), is_stdout=True)
+        path = Path(output) if output is not None else Path("." if several else DEFAULT_FILE)
+        is_directory = output is not None and (output.endswith(("/", os.sep)) or path.is_dir())
+        if several and not is_directory:
+            if path.suffix.lower() in FORMATS:
+                raise OutputError(f"{path} takes one sound, {len(requests)} were asked for; use -o DIRECTORY")
+            is_directory = True
+        if not is_directory:
+            _check_file(path)
+            return cls((path,))
+        _check_directory(path)
+        return cls(tuple(path / name for name in _names(requests)))
+
+    def write(self, target: Path, result: GenerationResult) -> None:
+        """Write one sound, whole or not at all; its comment says how to make it again.
+
+        Raises:
+            OutputError: disk full, not writable.
+        """
+        comment = json.dumps({"edge_tta": result.recipe()}, allow_nan=False)
+        if self.is_stdout:
+            _write_stdout(result.audio.to_bytes(".wav", comment=comment))
+            return
+        try:
+            target.parent.mkdir(exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make directory {target.parent}: {error.strerror or error}") from error
+        write_audio(result.audio, target, comment=comment)
+
+
+def _write_stdout(data: bytes) -> None:
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        # What is still buffered cannot be written either; Python would complain again when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise OutputError(f"cannot write to standard output: {error.strerror or error}") from error
+
+
+def _names(requests: list[GenerationRequest]) -> list[str]:
+    """File names that tell prompt and seed, with a number in front where prompts differ."""
+    many_prompts = len({request.prompt for request in requests}) > 1
+    names, numbers = [], {}
+    for request in requests:
+        number = numbers.setdefault(request.prompt, len(numbers) + 1)
+        words = "-".join(re.findall(r"[a-z0-9]+", request.prompt.lower()))[:40].strip("-") or "sound"
+        names.append(f"{number:03d}-{words}-{request.seed}.wav" if many_prompts else f"{words}-{request.seed}.wav")
+    return names
+
+
+def _check_file(path: Path) -> None:
+    if path.suffix.lower() not in FORMATS:
+        raise OutputError(f"cannot write {path}: the name must end in {' or '.join(FORMATS)}")
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: it is a directory")
+    if not path.parent.is_dir():
+        raise OutputError(f"cannot write {path}: the directory {path.parent} does not exist")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"cannot write {path}: no permission to write in {path.parent}")
+
+
+def _check_directory(path: Path) -> None:
+    existing = path if path.exists() else path.parent
+    if not existing.is_dir():
+        raise OutputError(f"cannot write in {path}: {existing} is not a directory")
+    if not os.access(existing, os.W_OK):
+        raise OutputError(f"cannot write in {path}: no permission")

@@ -1,0 +1,151 @@
+"""Training recipes: TOML files, read strictly, with ``key=value`` overrides."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from edge_tta.config import config_digest, from_dict
+from edge_tta.errors import ConfigError, OutputError
+from edge_tta.train.data.windows import WindowPolicy
+from edge_tta.train.loop import LoopConfig
+from edge_tta.train.stages.codec import CodecStageConfig
+from edge_tta.train.stages.generator import GeneratorStageConfig
+from edge_tta.train.stages.tagger import TaggerStageConfig
+from edge_tta.train.stages.text_encoder import TextEncoderStageConfig
+
+
+STAGE_TABLES = ("codec", "text_encoder", "generator", "tagger")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which clips to train on."""
+
+    folder: str = ""
+    """Folder with a metadata.csv, or in the ESC-50 layout."""
+    layout: str = "metadata"
+    """"metadata" or "esc50"."""
+    cache: str = "cache"
+    """Where decoded clips and latents are kept."""
+    permissive_only: bool = True
+    """Leave out clips whose licence does not allow redistribution of what is learnt from them."""
+    min_bandwidth_hz: float = 0.0
+    """Leave out clips known to reach less."""
+    windows: WindowPolicy = field(default_factory=WindowPolicy)
+    """How training windows of the generator are drawn."""
+    num_windows: int = 6000
+    """Windows to assemble and encode once for the generator."""
+    num_validation_windows: int = 160
+    seed: int = 1000
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run: a stage, its data and the loop. Exactly one stage table is given."""
+
+    name: str
+    preset: str
+    """Model preset whose part is trained."""
+    checkpoint: str
+    """Model checkpoint directory that receives the result, and that earlier stages' parts are read from."""
+    description: str = ""
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    codec: CodecStageConfig | None = None
+    text_encoder: TextEncoderStageConfig | None = None
+    generator: GeneratorStageConfig | None = None
+    tagger: TaggerStageConfig | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in STAGE_TABLES if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of the tables {', '.join(STAGE_TABLES)}; got {given or 'none'}")
+
+    @property
+    def stage(self) -> str:
+        """Name of the part that is trained."""
+        return next(name for name in STAGE_TABLES if getattr(self, name) is not None)
+
+    def digest(self) -> str:
+        """Identifies the recipe in checkpoints."""
+        return config_digest(self)
+
+
+def _folder() -> Any:
+    return resources.files("edge_tta.train").joinpath("recipes")
+
+
+def list_recipes() -> dict[str, str]:
+    """Packaged recipes: description by name."""
+    names = sorted(entry.name.removesuffix(".toml") for entry in _folder().iterdir() if entry.name.endswith(".toml"))
+    return {name: load_recipe(name).description for name in names}
+
+
+def copy_recipe(name: str, destination: Path) -> Path:
+    """Copy a packaged recipe, comments and all, to a file or into a directory.
+
+    Raises:
+        ConfigError: unknown recipe.
+        OutputError: the target exists or cannot be written.
+    """
+    text = _packaged(name)
+    target = destination / f"{name}.toml" if destination.is_dir() else destination
+    try:
+        with target.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError:
+        raise OutputError(f"{target} exists already; choose another name") from None
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
+    return target
+
+
+def load_recipe(source: str | Path, overrides: list[str] | None = None) -> Recipe:
+    """Read a recipe by packaged name or from a file, and apply overrides such as ``loop.steps=10``.
+
+    Raises:
+        ConfigError: unknown recipe or key, wrong type or malformed override.
+    """
+    path = Path(source)
+    is_file = path.suffix == ".toml" and path.is_file()
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8") if is_file else _packaged(str(source)))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{source}: {error}") from error
+    for override in overrides or []:
+        _apply(document, override)
+    return from_dict(Recipe, document)
+
+
+def _packaged(name: str) -> str:
+    entry = _folder().joinpath(f"{name}.toml")
+    if "/" in name or "\\" in name or not entry.is_file():
+        known = ", ".join(
+            sorted(entry.name.removesuffix(".toml") for entry in _folder().iterdir() if entry.name.endswith(".toml"))
+        )
+        raise ConfigError(f"unknown recipe '{name}': neither a .toml file nor one of {known}")
+    text: str = entry.read_text(encoding="utf-8")
+    return text
+
+
+def _apply(document: dict[str, Any], override: str) -> None:
+    """Set one dotted key; the value is TOML, or a plain string if it is not valid TOML."""
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"override '{override}' is not of the form key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    table = document
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        below = table.setdefault(parent, {})
+        if not isinstance(below, dict):
+            raise ConfigError(f"override '{override}': {parent} is a value, not a table")
+        table = below
+    table[last] = value

@@ -1,0 +1,187 @@
+"""Running a recipe: data, stage and loop put together."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edge_tta.config import ModelConfig, to_dict
+from edge_tta.errors import ConfigError, DataError
+from edge_tta.model.checkpoint import build_module, load_part, read_config
+from edge_tta.model.presets import preset
+from edge_tta.text import Tokenizer
+from edge_tta.train.data.captions import Captioner
+from edge_tta.train.data.catalog import Clip, bandwidth_at_least, permissive, read_esc50, read_metadata_csv, select
+from edge_tta.train.data.decode import ClipCache, load_or_build_clip_cache
+from edge_tta.train.data.windows import WindowBuilder
+from edge_tta.train.latents import LatentSet, build_latent_shard
+from edge_tta.train.loop import Progress, Trainer
+from edge_tta.train.recipes import DataConfig, Recipe, load_recipe
+from edge_tta.train.stage import Stage
+from edge_tta.train.stages.codec import CodecStage
+from edge_tta.train.stages.generator import GeneratorStage
+from edge_tta.train.stages.tagger import TaggerStage
+from edge_tta.train.stages.text_encoder import TextEncoderStage
+from edge_tta.train.track import Scalars
+
+logger = logging.getLogger(__name__)
+
+Report = Callable[[str, int, int], Any]
+
+SHARD_WINDOWS = 250
+"""Windows encoded and stored at a time; an interrupted build goes on at the next shard."""
+
+
+def read_catalog(config: DataConfig) -> list[Clip]:
+    """Clips of a data configuration, filtered.
+
+    Raises:
+        ConfigError: no folder or unknown layout.
+        DataError: unreadable metadata, or nothing left after filtering.
+    """
+    if not config.folder:
+        raise ConfigError("give data.folder, the folder of training clips (--set data.folder=PATH)")
+    readers: dict[str, Callable[[Path], list[Clip]]] = {"metadata": read_metadata_csv, "esc50": read_esc50}
+    if config.layout not in readers:
+        raise ConfigError(f"data.layout '{config.layout}' is unknown; use {' or '.join(readers)}")
+    conditions: list[Callable[[Clip], bool]] = [bandwidth_at_least(config.min_bandwidth_hz)]
+    if config.permissive_only:
+        conditions.append(permissive)
+    clips = select(readers[config.layout](Path(config.folder)), *conditions)
+    if not clips:
+        raise DataError(f"{config.folder}: no clips are left after filtering by licence and bandwidth")
+    return clips
+
+
+def _decoded(recipe: Recipe, sample_rate: int, report: Report) -> tuple[list[Clip], ClipCache]:
+    clips = read_catalog(recipe.data)
+    cache = load_or_build_clip_cache(
+        clips, Path(recipe.data.cache), sample_rate, lambda done, total: report("decoding clips", done, total)
+    )
+    return clips, cache
+
+
+def _latent_sets(recipe: Recipe, model: ModelConfig, report: Report) -> tuple[LatentSet, LatentSet | None, Any]:
+    """Cached latents of training and validation windows, and the codec they belong to."""
+    directory = Path(recipe.checkpoint)
+    stored = read_config(directory)
+    codec = load_part(directory, stored, "codec")
+    encoder = load_part(directory, stored, "text_encoder")
+    tokenizer_path = directory / "tokenizer.model"
+    if not tokenizer_path.is_file():
+        raise ConfigError(f"{directory} has no tokenizer.model; train the text encoder first")
+    tokenizer = Tokenizer(tokenizer_path.read_bytes(), model.text_encoder.max_tokens)
+    clips, cache = _decoded(recipe, model.audio.sample_rate, report)
+    weights = (directory / "codec.safetensors").stat()
+    key = f"{int(weights.st_mtime)}-{weights.st_size}-{recipe.data.seed}"
+    folder = Path(recipe.data.cache) / f"latents-{model.name}-{key}"
+    sets: list[LatentSet | None] = []
+    for split, total in (("train", recipe.data.num_windows), ("val", recipe.data.num_validation_windows)):
+        if not any(clip.split == split for clip in clips):
+            sets.append(None)
+            continue
+        builder = WindowBuilder(clips, cache, Captioner.from_package(), recipe.data.windows, split)
+        shards = []
+        for start in range(0, total, SHARD_WINDOWS):
+            path = folder / f"{split}-{start // SHARD_WINDOWS:04d}.npz"
+            count = min(SHARD_WINDOWS, total - start)
+            if not path.is_file():
+                build_latent_shard(
+                    path, builder, codec, model.audio, count, recipe.data.seed + start // SHARD_WINDOWS,  # type: ignore[arg-type]
+                    lambda done, _, start=start, total=total, split=split: report(f"encoding {split} windows", start + done, total),
+                )  # fmt: skip
+            shards.append(path)
+        latents = LatentSet(shards, codec.decoder.latent_mean, codec.decoder.latent_std, model.audio)  # type: ignore[union-attr, arg-type]
+        extra = recipe.generator.sample_prompts if recipe.generator is not None else ()
+        latents.encode_captions(encoder, lambda text: tokenizer.encode(text).ids.tolist(), extra=extra)  # type: ignore[arg-type]
+        sets.append(latents)
+    if sets[0] is None:
+        raise DataError(f"{recipe.data.folder}: no clips in the train split")
+    return sets[0], sets[1], codec
+
+
+def build_stage(recipe: Recipe, model: ModelConfig, report: Report) -> Stage:
+    """The stage of a recipe with its data loaded."""
+    if recipe.codec is not None:
+        return CodecStage(recipe.codec, model, *_decoded(recipe, model.audio.sample_rate, report))
+    if recipe.text_encoder is not None:
+        return TextEncoderStage(recipe.text_encoder, model, Path(recipe.data.cache))
+    if recipe.tagger is not None:
+        return TaggerStage(recipe.tagger, *_decoded(recipe, recipe.tagger.network.mel.sample_rate, report))
+    assert recipe.generator is not None
+    train, validation, codec = _latent_sets(recipe, model, report)
+    return GeneratorStage(recipe.generator, model, train, validation, codec)
+
+
+def describe(recipe: Recipe, model: ModelConfig) -> dict[str, Any]:
+    """What a recipe would train, without data and without allocating weights."""
+    figures: dict[str, Any] = {"recipe": recipe.name, "stage": recipe.stage, "steps": recipe.loop.steps}
+    if recipe.stage != "tagger":
+        # The codec's constants need numbers; everything else is counted without allocating it.
+        with torch.random.fork_rng(), torch.device("cpu" if recipe.stage == "codec" else "meta"):
+            module = build_module(recipe.stage, model)
+        figures["parameters"] = sum(weight.numel() for weight in module.parameters())
+    return figures
+
+
+def run_recipe(
+    recipe: str | Path,
+    overrides: list[str] | None = None,
+    resume: bool = False,
+    output: Path | None = None,
+    dry_run: bool = False,
+    on_progress: Callable[[Progress], Any] | None = None,
+    on_preparation: Report | None = None,
+) -> dict[str, Any]:
+    """Train what a recipe describes and write it into the recipe's model checkpoint.
+
+    Args:
+        recipe: packaged name or TOML file.
+        overrides: "key=value" strings.
+        resume: go on from the newest checkpoint of the run, if there is one.
+        output: run directory; "runs/NAME" if None.
+        dry_run: check the recipe and count parameters only.
+        on_progress: told about the loop.
+        on_preparation: told (what, done, total) while data are decoded and encoded.
+
+    Returns:
+        What was trained and where it is.
+
+    Raises:
+        ConfigError, DataError, TrainingError: one line each.
+    """
+    settings = load_recipe(recipe, overrides)
+    model = preset(settings.preset)
+    figures = describe(settings, model)
+    if dry_run:
+        return figures
+    directory = output or Path("runs") / settings.name
+    has_run = (directory / "checkpoints").is_dir() and any((directory / "checkpoints").iterdir())
+    if has_run and not resume:
+        raise ConfigError(f"{directory} holds a run already; pass --resume to go on, or choose another --output")
+    stage = build_stage(settings, model, on_preparation or (lambda *_: None))
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "recipe.json").write_text(json.dumps(to_dict(settings), indent=1) + "\n", encoding="utf-8")
+    scalars = Scalars(directory / "tensorboard")
+
+    def report(progress: Progress) -> None:
+        scalars(progress)
+        if on_progress is not None:
+            on_progress(progress)
+
+    trainer = Trainer(stage, settings.loop, directory, settings.digest(), report)
+    try:
+        if resume and trainer.resume():
+            logger.info("resumed at step %d", trainer.step)
+        trainer.train()
+    finally:
+        scalars.close()
+    finished = trainer.step >= settings.loop.steps
+    if finished:
+        trainer.export(Path(settings.checkpoint))
+    return {**figures, "step": trainer.step, "finished": finished, "run": str(directory), "checkpoint": settings.checkpoint}
