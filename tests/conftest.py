@@ -1,9 +1,11 @@
-"""Fixtures that several test folders share: a toy bundle, three tiny graphs that behave like a model."""
+"""What all tests share: no network, and a toy bundle of three tiny graphs that behave like a model."""
 
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +27,23 @@ TOY_TEXTS = (
     "an engine starts, idles and stops",
 )
 TOY_CHANNELS, TOY_WIDTH, TOY_HOP, TOY_TOKENS = 4, 8, 256, 16
+
+
+def refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
+    """Audit hook: no test and nothing under test may leave this machine; loopback is for worker processes."""
+    if event == "socket.connect":
+        address = arguments[1]
+        if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise AssertionError(f"connection to {address[0]}: everything here works offline")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests run offline, and property tests draw the same examples in every run."""
+    import hypothesis
+
+    sys.addaudithook(refuse_network)
+    hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
+    hypothesis.settings.load_profile("repeatable")
 
 
 def toy_tokenizer() -> bytes:
@@ -175,9 +194,7 @@ def write_toy_bundle(target: Path, variants: tuple[str, ...] = ("ort-int8", "ort
         training_data="None.",
         config=to_dict(config),
         config_digest=config_digest(config),
-        tokenizer=TokenizerFile(
-            **describe("tokenizer.model", tokenizer).model_dump(), max_tokens=TOY_TOKENS
-        ),
+        tokenizer=TokenizerFile(**describe("tokenizer.model", tokenizer).model_dump(), max_tokens=TOY_TOKENS),
         variants={
             name: Variant.model_validate(
                 {"backend": "ort", "precision": name.split("-")[1], "stages": stages}
@@ -212,7 +229,13 @@ def toy_golden(graphs: dict[str, bytes]) -> bytes:
     latent = noise - velocity
     (waveform,) = ReferenceEvaluator(graphs["decoder"]).run(None, {"latent": latent})
     archive = io.BytesIO()
-    outputs = {"tokens": tokens, "pooled": pooled, "velocity": velocity, "latent": latent, "waveform": waveform}
+    outputs = {
+        "tokens": tokens,
+        "pooled": pooled,
+        "velocity": velocity,
+        "latent": latent,
+        "waveform": waveform,
+    }
     np.savez(archive, **{name: np.asarray(value) for name, value in (inputs | outputs).items()})
     return archive.getvalue()
 
