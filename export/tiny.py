@@ -54,4 +54,4 @@ def write_tiny_bundle(target: Path) -> Bundle:
 
 
 if __name__ == "__main__":
-    print(write_tiny_bundle(Path(sys.argv[1])).name)
+    write_tiny_bundle(Path(sys.argv[1]))
