@@ -14,7 +14,8 @@ endif
 
 # Extra flags for pip, for example those that choose the CPU build of torch.
 PIP_FLAGS ?=
-PIP_INSTALL = -m pip install --quiet --no-input --disable-pip-version-check $(PIP_FLAGS)
+# Quiet twice: errors are shown, warnings about somebody's package index are not.
+PIP_INSTALL = -m pip install --quiet --quiet --no-input --disable-pip-version-check $(PIP_FLAGS)
 
 SOURCES := $(shell find edge_tta quantization export -type f -not -name '*.pyc' 2>/dev/null)
 
@@ -67,14 +68,15 @@ wheel: $(DEV)/installed
 clean:
 	@rm -rf $(RUN) $(DEV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-# The core install, as a user gets it: no torch, no tools. A leftover build/ would put deleted files into the wheel.
+# The core install, as a user gets it: no torch, no tools. A leftover build/ would put deleted files into the wheel, a
+# leftover egg-info would claim a version when Python runs in the checkout.
 $(RUN)/installed: pyproject.toml $(SOURCES)
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; name one with PYTHON=/path/to/python" >&2; exit 1; }
 	@echo "installing edge-tta into $(RUN) (once)"
 	@rm -rf build
 	@test -x $(RUN)/bin/python || "$(PYTHON)" -m venv $(RUN)
 	@$(RUN)/bin/python $(PIP_INSTALL) .
-	@rm -rf build
+	@rm -rf build edge_tta.egg-info
 	@touch $@
 
 $(DEV)/installed: pyproject.toml

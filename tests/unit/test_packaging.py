@@ -155,6 +155,15 @@ def test_errors_name_extras_that_exist() -> None:
     assert {place: extra for place, extra in named.items() if extra not in EXTRAS} == {}
 
 
+def test_the_command_line_knows_the_extras() -> None:
+    """What the command line says brings a package must bring it."""
+    from edge_tta.cli.extras import EXTRA_PACKAGES
+
+    for extra, packages in EXTRA_PACKAGES.items():
+        offered = {distribution(requirement) for requirement in EXTRAS[extra]}
+        assert {DISTRIBUTIONS.get(package, package) for package in packages} <= offered, extra
+
+
 def test_extras_agree_on_versions() -> None:
     """One distribution, one requirement, whichever extra brings it."""
     asked: dict[str, set[str]] = {}
@@ -164,8 +173,21 @@ def test_extras_agree_on_versions() -> None:
     assert {name: requirements for name, requirements in asked.items() if len(requirements) > 1} == {}
 
 
-def test_packaged_recipes_parse() -> None:
-    recipes = [path for package in PACKAGES for path in (ROOT / package).rglob("recipes/*.toml")]
-    assert recipes
-    for path in recipes:
-        assert tomllib.loads(path.read_text("utf-8")), path
+def test_every_training_recipe_loads() -> None:
+    """Strictly: an unknown key or a wrong type in a packaged recipe is an error here, not at the user's."""
+    from edge_tta.train.recipes import list_recipes, load_recipe
+
+    files = {path.stem for path in (ROOT / "edge_tta" / "train" / "recipes").glob("*.toml")}
+    assert files
+    assert set(list_recipes()) == files
+    for name in files:
+        assert load_recipe(name).description, name
+
+
+def test_every_quantization_recipe_loads() -> None:
+    from quantization.recipe import load_recipe
+
+    files = {path.stem for path in (ROOT / "quantization" / "recipes").glob("*.toml")}
+    assert files
+    for name in files:
+        load_recipe(name)
