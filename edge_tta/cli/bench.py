@@ -10,7 +10,8 @@ import typer
 
 def bench(
     bundle: Annotated[
-        str | None, typer.Argument(help="Bundle folder or name; the shipped one by default.", show_default=False)
+        str | None,
+        typer.Argument(help="Bundle folder or name; the shipped one by default.", show_default=False),
     ] = None,
     seconds: Annotated[float, typer.Option(help="Duration of every sound.")] = 10.0,
     steps: Annotated[int, typer.Option(help="Network steps.")] = 1,

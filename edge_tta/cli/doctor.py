@@ -93,7 +93,8 @@ def _lines(report: dict[str, Any]) -> list[str]:
     lines = [
         f"edge-tta {report['edge_tta']}, Python {report['python']}, {report['os']}",
         f"processor: {report['cpu']}; {features}; {report['default_threads']} threads by default",
-        "packages: " + ", ".join(f"{name} {version or 'MISSING'}" for name, version in report["packages"].items()),
+        "packages: "
+        + ", ".join(f"{name} {version or 'MISSING'}" for name, version in report["packages"].items()),
     ]
     for name, state in report["bundles"].items():
         lines.append(f"bundle {name}: {state}")
@@ -103,5 +104,7 @@ def _lines(report: dict[str, Any]) -> list[str]:
         state = "complete" if not missing else f"lacks {', '.join(missing)}"
         lines.append(f"extra {extra}: {state}")
     for name, place in report["shadowed"].items():
-        lines.append(f"warning: the package '{name}' is shadowed by {place}; export and quantize will not work")
+        lines.append(
+            f"warning: the package '{name}' is shadowed by {place}; export and quantize will not work"
+        )
     return lines

@@ -8,10 +8,9 @@ from importlib.util import find_spec
 from edge_tta.errors import MissingExtraError
 
 EXTRA_PACKAGES: dict[str, tuple[str, ...]] = {
-    "ort": ("onnxruntime",),
-    "train": ("torch", "safetensors", "accelerate", "tensorboard", "soxr", "scipy"),
-    "export": ("torch", "onnx", "onnxscript", "onnxruntime"),
-    "eval": ("torch", "scipy", "soxr", "matplotlib"),
+    "train": ("torch", "safetensors", "tensorboard", "soxr", "scipy", "tokenizers", "PIL"),
+    "export": ("torch", "onnx", "onnxscript", "safetensors"),
+    "eval": ("torch", "scipy", "soxr", "safetensors", "PIL"),
 }
 """Import names by extra, first the one whose absence is reported."""
 

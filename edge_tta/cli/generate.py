@@ -27,7 +27,9 @@ def generate(
         float | None, typer.Option(help="How strictly to follow the prompt; the bundle's own by default.")
     ] = None,
     count: Annotated[int, typer.Option(help="Variations, with the seeds N, N + 1 and so on.")] = 1,
-    file: Annotated[str | None, typer.Option(help="Text file with a prompt per line, - for standard input.")] = None,
+    file: Annotated[
+        str | None, typer.Option(help="Text file with a prompt per line, - for standard input.")
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(help="Threads; the usable cores by default, at most four.")
     ] = None,
@@ -36,8 +38,12 @@ def generate(
     bundle: Annotated[
         str | None, typer.Option(help="Bundle folder or name; the shipped one by default.")
     ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print everything about the result as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but warnings and errors.")] = False,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print everything about the result as JSON.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print nothing but warnings and errors.")
+    ] = False,
 ) -> None:
     """Make sounds from prompts. Without arguments: a sample sound in edge-tta.wav."""
     from edge_tta.cli.console import note, say, say_json

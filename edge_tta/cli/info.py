@@ -9,7 +9,8 @@ import typer
 
 def info(
     bundle: Annotated[
-        str | None, typer.Argument(help="Bundle folder or name; the shipped one by default.", show_default=False)
+        str | None,
+        typer.Argument(help="Bundle folder or name; the shipped one by default.", show_default=False),
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
@@ -26,13 +27,21 @@ def info(
     if json_output:
         document = manifest.model_dump(mode="json")
         say_json(
-            {"schema": "info/1", "root": str(opened.root), "digest": opened.digest, "sizes": sizes, **document}
+            {
+                "schema": "info/1",
+                "root": str(opened.root),
+                "digest": opened.digest,
+                "sizes": sizes,
+                **document,
+            }
         )
         return
     limits = manifest.generation
     say(f"{opened.name}, version {manifest.version}: {manifest.description}")
     say(f"  folder         {opened.root}")
-    say(f"  sound          {audio.min_seconds:g} to {audio.max_seconds:g} s, {audio.sample_rate} Hz, {_channels(audio.channels)}")
+    say(
+        f"  sound          {audio.min_seconds:g} to {audio.max_seconds:g} s, {audio.sample_rate} Hz, {_channels(audio.channels)}"
+    )
     say(f"  steps          1 to {limits.max_steps}")
     say(
         f"  guidance       {limits.min_guidance:g} to {limits.max_guidance:g}, default {limits.default_guidance:g}"
@@ -40,9 +49,13 @@ def info(
     say(f"  prompt         at most {manifest.tokenizer.max_tokens} tokens")
     say(f"  licence        {manifest.licence}")
     say(f"  training data  {manifest.training_data}")
-    say(f"  made from      {manifest.provenance.checkpoint}, commit {manifest.provenance.commit or 'unknown'}")
+    say(
+        f"  made from      {manifest.provenance.checkpoint}, commit {manifest.provenance.commit or 'unknown'}"
+    )
     for name, variant in sorted(opened.variants.items()):
-        parity = ", ".join(f"{stage} {value:.1f} dB" for stage, value in sorted(variant.parity_snr_db.items()))
+        parity = ", ".join(
+            f"{stage} {value:.1f} dB" for stage, value in sorted(variant.parity_snr_db.items())
+        )
         say(f"  {name:14s} {mebibytes(sizes[name])}; against the float model: {parity or 'not measured'}")
 
 

@@ -87,7 +87,9 @@ app = typer.Typer(
 @app.callback()
 def _options(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is decided on the way.")] = False,
 ) -> None:
     if version:
@@ -119,4 +121,4 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 def main() -> None:
     """The console script ``edge-tta``."""
     signal.signal(signal.SIGTERM, _terminate)
-    app()
+    app(prog_name="edge-tta")

@@ -85,7 +85,9 @@ def read_prompts(file: str) -> list[tuple[int, str]]:
         raise RequestError(f"{file}: cannot be read ({error.strerror or error})") from None
     except UnicodeDecodeError as error:
         raise RequestError(f"{file}: not UTF-8 (byte {error.start})") from None
-    prompts = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and not line.lstrip().startswith("#")]
+    prompts = [
+        (n, line) for n, line in enumerate(lines, 1) if line.strip() and not line.lstrip().startswith("#")
+    ]
     if not prompts:
         raise RequestError(f"{file}: holds no prompt")
     return prompts

@@ -16,14 +16,17 @@ def list_all(
 ) -> None:
     """List the packaged recipes."""
     from edge_tta.cli.console import say, say_json
+    from edge_tta.cli.extras import require
+
+    require("torch", "train", "training")
     from edge_tta.train.recipes import list_recipes
 
-    names = list(list_recipes())
+    recipes = list_recipes()
     if json_output:
-        say_json({"schema": "recipes/1", "recipes": names})
+        say_json({"schema": "recipes/1", "recipes": recipes})
     else:
-        for name in names:
-            say(name)
+        for name, description in recipes.items():
+            say(f"{name:24s} {description}")
 
 
 @app.command("cp")
@@ -34,10 +37,12 @@ def copy(
 ) -> None:
     """Copy a recipe, to change it."""
     from edge_tta.cli.console import say, say_json
+    from edge_tta.cli.extras import require
+
+    require("torch", "train", "training")
     from edge_tta.train.recipes import copy_recipe
 
-    written = copy_recipe(name, destination)
-    target = destination if written is None else written
+    target = copy_recipe(name, destination)
     if json_output:
         say_json({"schema": "recipes-cp/1", "recipe": name, "path": str(target)})
     else:

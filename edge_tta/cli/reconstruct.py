@@ -11,14 +11,16 @@ import typer
 def reconstruct(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="Sound file (WAV, FLAC, Ogg, MP3).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write (.wav, .flac).")],
-    checkpoint: Annotated[Path, typer.Option(help="Folder of the model checkpoint.")] = Path("checkpoints/edge-10m"),
+    checkpoint: Annotated[Path, typer.Option(help="Folder of the model checkpoint.")] = Path(
+        "checkpoints/edge-10m"
+    ),
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Encode and decode a sound with the codec of a checkpoint."""
     from edge_tta.cli.console import say, say_json
     from edge_tta.cli.extras import require
 
-    require("torch", "train", "reconstruct")
+    require("torch", "train", "the codec")
     from edge_tta.model.reconstruct import reconstruct_file
 
     reconstruct_file(source, output, checkpoint)

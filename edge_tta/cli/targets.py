@@ -37,7 +37,9 @@ class Targets:
         several = len(requests) > 1
         if output == "-":
             if several:
-                raise OutputError(f"standard output takes one sound, {len(requests)} were asked for; use -o DIRECTORY")
+                raise OutputError(
+                    f"standard output takes one sound, {len(requests)} were asked for; use -o DIRECTORY"
+                )
             if sys.stdout.isatty():
                 raise OutputError("standard output is a terminal; redirect it, or use -o FILE")
             return cls((Path("-"),), is_stdout=True)
@@ -87,7 +89,9 @@ def _names(requests: list[GenerationRequest]) -> list[str]:
     for request in requests:
         number = numbers.setdefault(request.prompt, len(numbers) + 1)
         words = "-".join(re.findall(r"[a-z0-9]+", request.prompt.lower()))[:40].strip("-") or "sound"
-        names.append(f"{number:03d}-{words}-{request.seed}.wav" if many_prompts else f"{words}-{request.seed}.wav")
+        names.append(
+            f"{number:03d}-{words}-{request.seed}.wav" if many_prompts else f"{words}-{request.seed}.wav"
+        )
     return names
 
 

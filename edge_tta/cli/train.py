@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from edge_tta.train.loop import Progress as LoopProgress
 
 
 def train(
@@ -15,20 +18,73 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder of the run; the recipe's own by default.")
+        Path | None, typer.Option("--output", "-o", help="Folder of the run; runs/NAME by default.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the recipe and build the modules, train nothing.")
+        bool, typer.Option("--dry-run", help="Check the recipe and count parameters, train nothing.")
     ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
-    """Train a part of the model by a recipe; `edge-tta recipes ls` shows the packaged ones."""
-    from edge_tta.cli.console import say_json
+    """Train a part of the model by a recipe. The command "recipes ls" shows the packaged ones."""
+    from edge_tta.cli.console import say, say_json
     from edge_tta.cli.extras import require
 
-    require("torch", "train", "train")
+    require("torch", "train", "training")
     from edge_tta.train.run import run_recipe
 
-    run_recipe(recipe, list(overrides or []), resume, output, dry_run)
+    with _Display(quiet or dry_run) as display:
+        outcome = run_recipe(
+            recipe,
+            list(overrides or []),
+            resume,
+            output,
+            dry_run,
+            on_progress=display.on_progress,
+            on_preparation=display.on_preparation,
+        )
     if json_output:
-        say_json({"schema": "train/1", "recipe": recipe, "output": None if output is None else str(output)})
+        say_json({"schema": "train/1", **outcome})
+    else:
+        for name, value in outcome.items():
+            say(f"{name:14s} {value}")
+
+
+class _Display:
+    """A progress bar with the time that is left, and the newest figures, on standard error."""
+
+    def __init__(self, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        self._bars = Progress(*columns, console=Console(stderr=True), disable=quiet)
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> _Display:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bars.stop()
+
+    def on_preparation(self, what: str, done: int, total: int) -> None:
+        """Decoding and encoding of data."""
+        self._show(what, done, total, "")
+
+    def on_progress(self, progress: LoopProgress) -> None:
+        """One report of the loop."""
+        figures = " ".join(f"{name} {value:.4g}" for name, value in list(progress.values.items())[:4])
+        minutes, seconds = divmod(round(progress.eta_seconds), 60)
+        note = f"{minutes // 60:d}:{minutes % 60:02d}:{seconds:02d} left  {figures}"
+        self._show("training", progress.step, progress.steps, note)
+
+    def _show(self, what: str, done: int, total: int, note: str) -> None:
+        if what not in self._tasks:
+            self._tasks[what] = self._bars.add_task(what, total=total, note=note)
+        self._bars.update(self._tasks[what], completed=done, total=total, note=note)

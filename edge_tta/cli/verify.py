@@ -9,7 +9,8 @@ import typer
 
 def verify(
     bundle: Annotated[
-        str | None, typer.Argument(help="Bundle folder or name; the shipped one by default.", show_default=False)
+        str | None,
+        typer.Argument(help="Bundle folder or name; the shipped one by default.", show_default=False),
     ] = None,
     numeric: Annotated[
         bool, typer.Option("--numeric", help="Also run every stage on the golden vectors of the bundle.")

@@ -98,7 +98,6 @@ def load_bundle(bundle: Bundle, backend: str, precision: str, threads: int) -> L
     Raises:
         BackendError: no such variant, or the backend refuses it.
         BundleError: a file of the variant is damaged.
-        MissingExtraError: the backend's package is not installed.
     """
     variant = choose_variant(bundle, backend, precision)
     tokenizer = Tokenizer.from_bytes(bundle.tokenizer_bytes(), bundle.manifest.tokenizer.max_tokens)

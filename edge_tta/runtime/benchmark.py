@@ -85,10 +85,10 @@ def run_benchmark(
     peak = peak_rss_bytes()
     gc.collect()
     retained = max(0, current_rss_bytes() - baseline)
-    stages = {
-        name: _distribution(np.array([getattr(timing, name) for timing in timings])) for name in TIMED
-    }
-    files = next(v.stages for v in opened.variants.values() if (v.backend, v.precision) == (used.name, used.precision))
+    stages = {name: _distribution(np.array([getattr(timing, name) for timing in timings])) for name in TIMED}
+    files = next(
+        v.stages for v in opened.variants.values() if (v.backend, v.precision) == (used.name, used.precision)
+    )
     return {
         "schema": SCHEMA,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -110,7 +110,9 @@ def run_benchmark(
         "runs": runs,
         "load_seconds": load,
         "warm_up_seconds": warm_up,
-        "cold_start_seconds": _cold_start(opened.root, used.name, used.precision, used.threads, seconds, steps),
+        "cold_start_seconds": _cold_start(
+            opened.root, used.name, used.precision, used.threads, seconds, steps
+        ),
         "stages": stages,
         "real_time_factor": stages["total"]["median"] / seconds,
         "peak_rss_bytes": peak,
@@ -137,7 +139,10 @@ def _cold_start(root: Path, backend: str, precision: str, threads: int, seconds:
         command = [sys.executable, "-m", "edge_tta.cli", "generate", PROMPT, *arguments]
         started = time.perf_counter()
         done = subprocess.run(
-            [*command, "--output", str(Path(directory) / "cold.wav")], capture_output=True, text=True, check=False
+            [*command, "--output", str(Path(directory) / "cold.wav")],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         taken = time.perf_counter() - started
     if done.returncode != 0:

@@ -44,7 +44,11 @@ def describe_device() -> dict[str, Any]:
 def temperature_celsius() -> float | None:
     """Hottest thermal zone, °C; None where there is none."""
     zones = Path("/sys/class/thermal").glob("thermal_zone*/temp")
-    values = [int(text) / 1000 for text in (_text(str(zone)) for zone in zones) if text and text.lstrip("-").isdigit()]
+    values = [
+        int(text) / 1000
+        for text in (_text(str(zone)) for zone in zones)
+        if text and text.lstrip("-").isdigit()
+    ]
     return max(values, default=None)
 
 

@@ -47,7 +47,18 @@ def check_golden(bundle: Bundle, threads: int = 1) -> list[StageParity]:
         BackendError: a variant cannot be opened.
     """
     golden = bundle.golden()
-    names = ("ids", "noise", "time", "duration", "seconds", "guidance", "tokens", "pooled", "velocity", "latent")
+    names = (
+        "ids",
+        "noise",
+        "time",
+        "duration",
+        "seconds",
+        "guidance",
+        "tokens",
+        "pooled",
+        "velocity",
+        "latent",
+    )
     missing = [name for name in (*names, "waveform") if name not in golden]
     if missing:
         raise BundleError(f"{bundle.manifest.golden.file}: no array {', '.join(missing)}")
@@ -70,7 +81,9 @@ def check_golden(bundle: Bundle, threads: int = 1) -> list[StageParity]:
     return found
 
 
-def _run_stages(backend: Any, golden: dict[str, NDArray[Any]]) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+def _run_stages(
+    backend: Any, golden: dict[str, NDArray[Any]]
+) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
     scalars = {name: float(golden[name].item()) for name in ("time", "duration", "seconds", "guidance")}
     text = golden["tokens"], golden["pooled"]
     velocity = backend.generator(

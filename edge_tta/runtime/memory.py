@@ -35,3 +35,18 @@ def _status_bytes(key: str) -> int:
     except (OSError, ValueError, IndexError):
         return 0
     return 0
+
+
+def give_back_freed_memory() -> None:
+    """Return freed heap pages to the system.
+
+    glibc keeps what large buffers have freed for later allocations of the process; other C libraries have no such
+    call and need none.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    import ctypes
+
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

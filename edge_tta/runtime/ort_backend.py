@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from edge_tta.bundle import Bundle
 from edge_tta.bundle.manifest import STAGES, StageFile
-from edge_tta.errors import BackendError, MissingExtraError
+from edge_tta.errors import BackendError
 from edge_tta.runtime.backend import Floats
+from edge_tta.runtime.memory import give_back_freed_memory
 
 _PROVIDERS = ["CPUExecutionProvider"]
 
@@ -28,9 +29,9 @@ class OrtBackend:
         threads: threads inside one operator.
 
     Raises:
-        BackendError: ONNX Runtime refuses a graph, or a graph has other inputs or outputs than the manifest says.
+        BackendError: onnxruntime is not installed or refuses a graph, or a graph has other inputs or outputs than
+            the manifest says.
         BundleError: a file is damaged.
-        MissingExtraError: onnxruntime is not installed.
     """
 
     name = "ort"
@@ -39,7 +40,7 @@ class OrtBackend:
         try:
             import onnxruntime
         except ImportError as error:
-            raise MissingExtraError("ort", "the ort backend") from error
+            raise BackendError("the ort backend needs onnxruntime: pip install onnxruntime") from error
         onnxruntime.disable_telemetry_events()
         described = bundle.variants[variant]
         self.precision: str = described.precision
@@ -97,6 +98,7 @@ class OrtBackend:
     def close(self) -> None:
         """See ``Backend``."""
         self._sessions.clear()
+        give_back_freed_memory()
 
 
 def _session_options(onnxruntime: Any, threads: int) -> Any:
@@ -105,7 +107,7 @@ def _session_options(onnxruntime: Any, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3
-    # Patterns and arena keep buffers for every length seen; docs/concepts/runtime.md has the measurement.
+    # Patterns and arena keep buffers of every length seen; docs/concepts/runtime.md has the measurement.
     options.enable_mem_pattern = False
     options.enable_cpu_mem_arena = False
     # Idle threads that spin would take the cores of the app around us.

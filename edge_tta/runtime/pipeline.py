@@ -85,7 +85,7 @@ class TextToAudio:
         Raises:
             BundleError: the bundle is unknown, or one of the files that are used is damaged.
             BackendError: the bundle has no such variant, or the backend refuses it.
-            MissingExtraError: the backend's package is not installed.
+            MissingExtraError: the eager backend is asked for and torch is not installed.
             RequestError: threads out of range.
         """
         started = time.perf_counter()
