@@ -74,7 +74,7 @@ $(RUN)/installed: pyproject.toml $(SOURCES)
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; name one with PYTHON=/path/to/python" >&2; exit 1; }
 	@echo "installing edge-tta into $(RUN) (once)"
 	@rm -rf build
-	@test -x $(RUN)/bin/python || "$(PYTHON)" -m venv $(RUN)
+	@$(RUN)/bin/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(RUN)
 	@$(RUN)/bin/python $(PIP_INSTALL) .
 	@rm -rf build edge_tta.egg-info
 	@touch $@
@@ -82,6 +82,6 @@ $(RUN)/installed: pyproject.toml $(SOURCES)
 $(DEV)/installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; name one with PYTHON=/path/to/python" >&2; exit 1; }
 	@echo "installing the development environment into $(DEV) (once)"
-	@test -x $(DEV)/bin/python || "$(PYTHON)" -m venv $(DEV)
+	@$(DEV)/bin/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(DEV)
 	@$(DEV)/bin/python $(PIP_INSTALL) --editable '.[dev]'
 	@touch $@
