@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import socket
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -299,3 +300,9 @@ def test_toml_files_parse() -> None:
     assert "pyproject.toml" in files
     for name in files:
         tomllib.loads((ROOT / name).read_text("utf-8"))
+
+
+def test_tests_run_offline() -> None:
+    """The audit hook of conftest.py refuses before a packet leaves (192.0.2.1 is reserved for documentation)."""
+    with socket.socket() as connection, pytest.raises(AssertionError, match="offline"):
+        connection.connect(("192.0.2.1", 80))
