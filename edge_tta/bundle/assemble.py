@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from edge_tta.bundle.manifest import File, Manifest, canonical_json, parse_manifest
+from edge_tta.bundle.manifest import File, Manifest, canonical_json, parse_manifest, seal
 from edge_tta.bundle.store import MANIFEST_NAME, Bundle
 from edge_tta.errors import BundleError, OutputError
 
@@ -31,6 +31,7 @@ def write_bundle(target: Path, manifest: Manifest, files: Mapping[str, bytes]) -
         BundleError: files and manifest disagree, or ``target`` holds something that is no bundle.
         OutputError: the disk is full or not writable; nothing partial stays.
     """
+    manifest = seal(manifest)
     data = canonical_json(manifest)
     parse_manifest(data)
     wanted = {entry.file: entry for entry in manifest.files()}

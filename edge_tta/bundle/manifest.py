@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,9 @@ MAX_FILES = 64
 MAX_FILE_BYTES = 2 * 2**30
 STAGES = ("text_encoder", "generator", "decoder")
 _RESERVED = {"con", "prn", "aux", "nul", *(f"com{n}" for n in range(1, 10)), *(f"lpt{n}" for n in range(1, 10))}
+
+UNSEALED = "0" * 64
+"""Digest of a manifest that has not been sealed."""
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
@@ -102,6 +106,8 @@ class Manifest(_Strict):
     """Everything a runtime must know before it opens a file."""
 
     schema_version: Literal[1]
+    digest: Digest = UNSEALED
+    """SHA-256 of the canonical form with this field all zeros: damage to the manifest itself is noticed."""
     name: Name
     version: Annotated[str, StringConstraints(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")]
     description: Text
@@ -152,6 +158,15 @@ def canonical_json(manifest: Manifest) -> bytes:
     return (json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n").encode("ascii")
 
 
+def seal(manifest: Manifest) -> Manifest:
+    """The manifest with its digest filled in."""
+    return manifest.model_copy(update={"digest": _digest(manifest)})
+
+
+def _digest(manifest: Manifest) -> str:
+    return hashlib.sha256(canonical_json(manifest.model_copy(update={"digest": UNSEALED}))).hexdigest()
+
+
 def _reject_constant(name: str) -> Any:
     raise ValueError(f"{name} is not allowed")
 
@@ -200,7 +215,10 @@ def parse_manifest(data: bytes) -> Manifest:
                 f"manifest.json: schema version {version} is newer than this runtime knows "
                 f"({SCHEMA_VERSION}); upgrade edge-tta"
             )
-        return Manifest.model_validate_json(text)
+        manifest = Manifest.model_validate_json(text)
+        if manifest.digest != _digest(manifest):
+            raise ValueError("digest does not belong to the manifest; the file is damaged")
+        return manifest
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "document"

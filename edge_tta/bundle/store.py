@@ -69,11 +69,11 @@ class Bundle:
     Attributes:
         root: directory of the bundle.
         manifest: its parsed manifest.
-        digest: SHA-256 of the manifest's bytes, hexadecimal; identifies the bundle as a whole.
+        digest: the manifest's digest; as the manifest holds every file's hash, it identifies the bundle as a whole.
     """
 
-    def __init__(self, root: Path, manifest: Manifest, digest: str) -> None:
-        self.root, self.manifest, self.digest = root, manifest, digest
+    def __init__(self, root: Path, manifest: Manifest) -> None:
+        self.root, self.manifest, self.digest = root, manifest, manifest.digest
 
     @classmethod
     def open(cls, source: str | os.PathLike[str] | None = None, *, verify: bool = True) -> Bundle:
@@ -91,7 +91,7 @@ class Bundle:
         manifest = parse_manifest(data)
         if canonical_json(manifest) != data:
             raise BundleError("manifest.json: not in canonical form")
-        bundle = cls(root, manifest, hashlib.sha256(data).hexdigest())
+        bundle = cls(root, manifest)
         if verify:
             bundle.verify()
         return bundle
