@@ -1,0 +1,226 @@
+"""The loop's promises: exact resume, non-finite steps change nothing, damaged checkpoints are passed over."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edge_tta.errors import TrainingError
+from edge_tta.train import checkpoint
+from edge_tta.train.checkpoint import complete_checkpoints, newest_run_state
+from edge_tta.train.loop import LoopConfig, MovingAverage, Trainer, learning_rate
+
+
+class Line:
+    """Fits a line; batches and noise depend on the step alone."""
+
+    def __init__(self, bad_steps: frozenset[int] = frozenset(), groups: int = 1) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.model, self.other = nn.Linear(3, 1), nn.Linear(3, 1)
+        self.bad_steps, self.count = bad_steps, groups
+
+    def modules(self) -> dict[str, nn.Module]:
+        return {"model": self.model, "other": self.other}
+
+    def averaged(self) -> Iterable[str]:
+        return ("model",)
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        groups = {"model": list(self.model.parameters()), "other": list(self.other.parameters())}
+        return dict(list(groups.items())[: self.count])
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        make = torch.Generator().manual_seed(step)
+        x = torch.randn(16, 3, generator=make)
+        y = x.sum(1, keepdim=True) + 0.5
+        return x, y * float("nan") if step in self.bad_steps else y
+
+    def losses(self, group: str, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        x, y = batch
+        module = self.model if group == "model" else self.other
+        jitter = 0.01 * torch.randn(y.shape, generator=generator)
+        return {"loss": (module(x) - y - jitter).square().mean()}
+
+    def validate(self) -> dict[str, float]:
+        return {"bias": float(self.model.bias.detach())}
+
+    def sample(self, directory: Path) -> None:
+        directory.mkdir(parents=True)
+
+    def export(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+
+
+def config(steps: int, **changes: Any) -> LoopConfig:
+    return LoopConfig(**{"steps": steps, "learning_rate": 1e-2, "warmup_steps": 5, "log_every": 5, "checkpoint_every": 5, **changes})
+
+
+def snapshot(trainer: Trainer) -> dict[str, Tensor]:
+    state = trainer.state()
+    return {**state.weights, **{f"average.{k}": v for k, v in state.average.items()}, **state.optimiser}
+
+
+def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_resume_is_bit_exact(tmp_path: Path, groups: int) -> None:
+    whole = Trainer(Line(groups=groups), config(20), tmp_path / "whole")
+    whole.train()
+    first = Trainer(Line(groups=groups), config(20), tmp_path / "parts")
+    for _ in range(10):
+        first.train_step()
+    first.save()
+    second = Trainer(Line(groups=groups), config(20), tmp_path / "parts")
+    assert second.resume() and second.step == 10
+    second.train()
+    assert same(snapshot(whole), snapshot(second))
+
+
+def test_training_learns(tmp_path: Path) -> None:
+    stage = Line()
+    Trainer(stage, config(400, learning_rate=5e-2, checkpoint_every=1000), tmp_path).train()
+    assert stage.model.bias.item() == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_non_finite_step_changes_nothing(tmp_path: Path) -> None:
+    trainer = Trainer(Line(bad_steps=frozenset({3})), config(10), tmp_path)
+    for _ in range(3):
+        trainer.train_step()
+    before = {name: value.clone() for name, value in snapshot(trainer).items()}
+    trainer.train_step()
+    assert trainer.step == 4
+    assert same(before, snapshot(trainer))
+    trainer.train_step()
+    assert not same(before, snapshot(trainer))
+    assert all(torch.isfinite(value).all() for value in snapshot(trainer).values())
+
+
+def test_too_many_non_finite_steps_stop_the_run_and_keep_the_last_checkpoint(tmp_path: Path) -> None:
+    trainer = Trainer(Line(bad_steps=frozenset(range(7, 40))), config(40), tmp_path)
+    with pytest.raises(TrainingError, match="not finite"):
+        trainer.train()
+    state = newest_run_state(tmp_path / "checkpoints")
+    healthy = Trainer(Line(), config(40), tmp_path / "healthy")
+    for _ in range(7):
+        healthy.train_step()
+    assert state is not None and state.step == 10
+    assert same(state.weights, healthy.state().weights)
+    assert all(torch.isfinite(value).all() for value in state.weights.values())
+
+
+def test_divergence_stops_the_run(tmp_path: Path) -> None:
+    trainer = Trainer(Line(), config(500, divergence_steps=3, clip_norm=1e9), tmp_path)
+    for _ in range(60):
+        trainer.train_step()
+    trainer._norms["model"].clear()
+    trainer._norms["model"].extend([1e-9] * 60)
+    with pytest.raises(TrainingError, match="diverges"):
+        for _ in range(5):
+            trainer.train_step()
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "missing", "garbage"])
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    Trainer(Line(), config(10), tmp_path).train()
+    newest = complete_checkpoints(tmp_path / "checkpoints")[-1]
+    weights = newest / "weights.safetensors"
+    data = weights.read_bytes()
+    if damage == "truncate":
+        weights.write_bytes(data[: len(data) // 2])
+    elif damage == "flip":
+        weights.write_bytes(b"\xff" * 8 + data[8:])
+    elif damage == "missing":
+        weights.unlink()
+    else:
+        (newest / "state.json").write_text("{")
+    again = Trainer(Line(), config(10), tmp_path)
+    with caplog.at_level(logging.WARNING):
+        assert again.resume()
+    assert again.step == 5
+    assert "cannot be used" in caplog.text
+
+
+def test_when_no_checkpoint_can_be_read_nothing_is_started_over_silently(tmp_path: Path) -> None:
+    Trainer(Line(), config(10), tmp_path).train()
+    for path in complete_checkpoints(tmp_path / "checkpoints"):
+        (path / "state.json").unlink()
+    with pytest.raises(TrainingError, match="none of the"):
+        Trainer(Line(), config(10), tmp_path).resume()
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    Trainer(Line(), config(5), tmp_path, digest="a").train()
+    with pytest.raises(TrainingError, match="another recipe"):
+        Trainer(Line(), config(5), tmp_path, digest="b").resume()
+
+
+def test_a_full_disk_does_not_end_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = Trainer(Line(), config(10), tmp_path)
+    for _ in range(5):
+        trainer.train_step()
+    trainer.save()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write_atomically", full)
+    with caplog.at_level(logging.WARNING):
+        trainer.train()
+    assert trainer.step == 10
+    assert "not written" in caplog.text
+    assert [path.name for path in complete_checkpoints(tmp_path / "checkpoints")] == ["step-00000005"]
+    assert not list((tmp_path / "checkpoints").glob(".*"))
+
+
+def test_only_the_newest_two_checkpoints_are_kept(tmp_path: Path) -> None:
+    Trainer(Line(), config(25), tmp_path).train()
+    names = [path.name for path in complete_checkpoints(tmp_path / "checkpoints")]
+    assert names == ["step-00000020", "step-00000025"]
+    assert (tmp_path / "checkpoints/latest").read_text() == "step-00000025"
+
+
+def test_nothing_written_holds_a_pickle(tmp_path: Path) -> None:
+    Trainer(Line(), config(5), tmp_path).train()
+    files = [path for path in (tmp_path / "checkpoints").rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        assert path.suffix in (".safetensors", ".json", "") and not path.read_bytes().startswith((b"\x80", b"PK"))
+
+
+def test_moving_average_follows_its_formula() -> None:
+    module = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        module.weight.fill_(0.0)
+    average = MovingAverage({"m": module}, 0.9)
+    expected = 0.0
+    for step in range(1, 300):
+        with torch.no_grad():
+            module.weight.fill_(float(step))
+        average.update(step)
+        decay = min(0.9, (step + 1) / (step + 20))
+        expected = decay * expected + (1 - decay) * step
+    assert float(average.values["m.weight"]) == pytest.approx(expected, rel=1e-5)
+    with average.applied():
+        assert module.weight.item() == pytest.approx(expected, rel=1e-5)
+    assert module.weight.item() == 299.0
+
+
+def test_learning_rate_rises_and_falls() -> None:
+    settings = config(100, learning_rate=1.0, warmup_steps=10, final_learning_rate=0.1)
+    rates = [learning_rate(settings, step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1, abs=0.01)
+    assert max(rates) > 0.97 and rates[-1] == pytest.approx(0.1, abs=0.01)
