@@ -44,7 +44,7 @@ generate: $(RUN)/installed
 
 test: $(DEV)/installed
 	@status=0; \
-	$(MAKE) --no-print-directory lint || status=1; \
+	$(MAKE) --no-print-directory lint || { echo "lint failed; the tests run all the same"; status=1; }; \
 	$(DEV)/bin/python -m pytest || status=1; \
 	exit $$status
 
