@@ -81,10 +81,10 @@ def _short(name: str, result: GenerationResult) -> str:
 def _summary(name: str, result: GenerationResult) -> list[str]:
     timings, request = result.timings, result.request
     faster = 1.0 / timings.real_time_factor(result.audio.seconds)
+    variant = f"{result.bundle} in {result.precision} on {result.backend}, {result.threads} threads"
     return [
         f"{name}: {result.audio.seconds:.2f} s of “{request.prompt}”",
-        f"  seed {result.seed}, {_steps(request)}, guidance {result.guidance:g}, {result.bundle} in "
-        f"{result.precision} on {result.backend}, {result.threads} threads",
+        f"  seed {result.seed}, {_steps(request)}, guidance {result.guidance:g}, {variant}",
         f"  made in {timings.total * 1000:.1f} ms, {faster:.0f} times faster than it plays",
         f"    load          {timings.load * 1000:8.1f} ms, once",
         f"    tokenizer     {timings.tokenizer * 1000:8.1f} ms",

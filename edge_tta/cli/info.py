@@ -39,9 +39,8 @@ def info(
     limits = manifest.generation
     say(f"{opened.name}, version {manifest.version}: {manifest.description}")
     say(f"  folder         {opened.root}")
-    say(
-        f"  sound          {audio.min_seconds:g} to {audio.max_seconds:g} s, {audio.sample_rate} Hz, {_channels(audio.channels)}"
-    )
+    sound = f"{audio.min_seconds:g} to {audio.max_seconds:g} s, {audio.sample_rate} Hz"
+    say(f"  sound          {sound}, {_channels(audio.channels)}")
     say(f"  steps          1 to {limits.max_steps}")
     say(
         f"  guidance       {limits.min_guidance:g} to {limits.max_guidance:g}, default {limits.default_guidance:g}"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Sequence
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
@@ -29,11 +28,11 @@ class Terminated(BaseException):
 class _OneLineGroup(TyperGroup):
     """Reports every expected failure as one line on standard error."""
 
-    def main(self, args: Sequence[str] | None = None, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(self, *args: Any, **options: Any) -> Any:
         """Run a verb; see ``typer.core.TyperGroup.main``."""
-        if not standalone_mode:
-            return super().main(args, standalone_mode=False, **extra)
-        sys.exit(self._run(args, extra))
+        if not options.get("standalone_mode", True):
+            return super().main(*args, **options)
+        sys.exit(self._run(*args, **options | {"standalone_mode": False}))
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb; an interrupt becomes an error like any other, because typer would swallow it."""
@@ -42,9 +41,9 @@ class _OneLineGroup(TyperGroup):
         except KeyboardInterrupt:
             raise Cancelled("cancelled") from None
 
-    def _run(self, args: Sequence[str] | None, extra: dict[str, Any]) -> int:
+    def _run(self, *args: Any, **options: Any) -> int:
         try:
-            code = super().main(args, standalone_mode=False, **extra)
+            code = super().main(*args, **options)
             return code if isinstance(code, int) else 0
         except EdgeTTAError as error:
             return _fail(str(error), error.exit_code)

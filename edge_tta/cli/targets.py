@@ -85,7 +85,8 @@ def _write_stdout(data: bytes) -> None:
 def _names(requests: list[GenerationRequest]) -> list[str]:
     """File names that tell prompt and seed, with a number in front where prompts differ."""
     many_prompts = len({request.prompt for request in requests}) > 1
-    names, numbers = [], {}
+    names: list[str] = []
+    numbers: dict[str, int] = {}
     for request in requests:
         number = numbers.setdefault(request.prompt, len(numbers) + 1)
         words = "-".join(re.findall(r"[a-z0-9]+", request.prompt.lower()))[:40].strip("-") or "sound"

@@ -1,0 +1,261 @@
+"""info, verify, bench, doctor and the verbs that need more than the core install."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from edge_tta.bundle import Bundle
+from edge_tta.bundle.assemble import describe, write_bundle
+from edge_tta.cli.doctor import shadowed_packages
+from edge_tta.cli.main import app
+from edge_tta.errors import BundleError
+from edge_tta.runtime.golden import check_golden, signal_to_noise_db
+
+RECORD_KEYS = {
+    "schema", "date", "device", "temperature_before", "temperature_after", "bundle", "bundle_digest", "bundle_commit",
+    "backend", "backend_version", "edge_tta_version", "python_version", "precision", "delegate_coverage", "threads",
+    "seconds", "steps", "runs", "load_seconds", "warm_up_seconds", "cold_start_seconds", "stages", "real_time_factor",
+    "peak_rss_bytes", "retained_rss_bytes", "file_bytes",
+}  # fmt: skip
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def refused(result: Result, code: int, *words: str) -> None:
+    assert result.exit_code == code, result.output
+    assert result.stderr.startswith("edge-tta: ") and result.stderr.count("\n") == 1
+    for word in words:
+        assert word in result.stderr
+
+
+def copy_with(bundle: Path, target: Path, change: dict[str, Any]) -> Path:
+    """The bundle with some fields of its manifest changed, written afresh."""
+    opened = Bundle.open(bundle)
+    files = {entry.file: opened.read(entry) for entry in opened.manifest.files()}
+    files |= change.pop("files", {})
+    manifest = opened.manifest.model_copy(update=change)
+    write_bundle(target, manifest, files)
+    return target
+
+
+def test_no_verb_shows_help_and_lists_all_verbs() -> None:
+    result = run()
+    assert result.exit_code == 0
+    for verb in [
+        "generate",
+        "info",
+        "verify",
+        "bench",
+        "doctor",
+        "reconstruct",
+        "train",
+        "recipes",
+        "evaluate",
+    ]:
+        assert f"\n  {verb} " in result.stdout
+        assert run(verb, "--help").exit_code == 0
+
+
+def test_every_verb_offers_json() -> None:
+    for verb in ["generate", "info", "verify", "bench", "doctor", "reconstruct", "train", "evaluate"]:
+        assert "--json" in run(verb, "--help").stdout
+    for verb in ("ls", "cp"):
+        assert "--json" in run("recipes", verb, "--help").stdout
+
+
+def test_unknown_verb_and_option() -> None:
+    refused(run("sing"), 2, "No such command 'sing'")
+    refused(run("info", "--loud"), 2, "No such option: --loud", "info --help")
+
+
+def test_version() -> None:
+    result = run("--version")
+    assert result.exit_code == 0 and result.stdout.strip()
+
+
+def test_info(toy_bundle: Path) -> None:
+    result = run("info", str(toy_bundle))
+    assert result.exit_code == 0
+    for words in (
+        "toy@",
+        "0.5 to 12 s, 44100 Hz, mono",
+        "Apache-2.0",
+        "ort-int8",
+        "ort-fp32",
+        "default 3",
+        "None.",
+    ):
+        assert words in result.stdout
+    document = json.loads(run("info", str(toy_bundle), "--json").stdout)
+    assert document["digest"] == Bundle.open(toy_bundle).digest
+    onnx_bytes = sum(path.stat().st_size for path in (toy_bundle / "onnx").iterdir())
+    assert document["sizes"] == {"ort-int8": onnx_bytes, "ort-fp32": onnx_bytes}
+
+
+def test_verify(toy_bundle: Path) -> None:
+    result = run("verify", str(toy_bundle))
+    assert result.exit_code == 0
+    assert "7 files" in result.stdout and "all as the manifest says" in result.stdout
+
+
+def test_verify_finds_damage_in_any_file(toy_bundle: Path, tmp_path: Path) -> None:
+    names = [str(path.relative_to(toy_bundle)) for path in toy_bundle.rglob("*") if path.is_file()]
+    assert len(names) == 8
+    for number, name in enumerate(names):
+        copy = tmp_path / str(number)
+        shutil.copytree(toy_bundle, copy)
+        data = bytearray((copy / name).read_bytes())
+        data[len(data) // 3] ^= 0x01
+        (copy / name).write_bytes(data)
+        refused(run("verify", str(copy)), 3, name)
+
+
+def test_verify_numeric(toy_bundle: Path) -> None:
+    result = run("verify", str(toy_bundle), "--numeric", "--json")
+    assert result.exit_code == 0, result.stderr
+    stages = json.loads(result.stdout)["numeric"]
+    assert [(stage["variant"], stage["stage"]) for stage in stages] == [
+        (variant, stage)
+        for variant in ("ort-fp32", "ort-int8")
+        for stage in ("text_encoder", "generator", "decoder")
+    ]
+    assert all(stage["passed"] and stage["snr_db"] > 100 for stage in stages)
+
+
+@pytest.mark.parametrize("array", ["pooled", "velocity", "waveform"])
+def test_verify_numeric_finds_a_wrong_stage(toy_bundle: Path, tmp_path: Path, array: str) -> None:
+    golden = Bundle.open(toy_bundle).golden()
+    stage = {"pooled": "generator", "velocity": "generator", "waveform": "decoder"}[array]
+    golden[array] = golden[array] * np.float32(1.01)
+    np.savez(tmp_path / "golden.npz", **golden)  # type: ignore[arg-type]
+    data = (tmp_path / "golden.npz").read_bytes()
+    change = {"golden": describe("golden.npz", data), "files": {"golden.npz": data}}
+    bundle = copy_with(toy_bundle, tmp_path / "changed", change)
+    assert run("verify", str(bundle)).exit_code == 0
+    result = run("verify", str(bundle), "--numeric")
+    refused(result, 4, f"{stage} reaches", "at least 60.0 dB is required")
+    assert "FAILED" in result.stdout
+
+
+def test_golden_vectors_must_be_complete(toy_bundle: Path, tmp_path: Path) -> None:
+    golden = Bundle.open(toy_bundle).golden()
+    del golden["waveform"]
+    np.savez(tmp_path / "golden.npz", **golden)  # type: ignore[arg-type]
+    data = (tmp_path / "golden.npz").read_bytes()
+    change = {"golden": describe("golden.npz", data), "files": {"golden.npz": data}}
+    with pytest.raises(BundleError, match=r"golden.npz: no array waveform"):
+        check_golden(Bundle.open(copy_with(toy_bundle, tmp_path / "changed", change)))
+
+
+def test_tolerance_follows_the_manifest(toy_bundle: Path, tmp_path: Path) -> None:
+    variants = dict(Bundle.open(toy_bundle).variants)
+    stated = {"text_encoder": 40.0, "generator": 20.0, "decoder": 150.0}
+    variants["ort-int8"] = variants["ort-int8"].model_copy(update={"parity_snr_db": stated})
+    bundle = copy_with(toy_bundle, tmp_path / "changed", {"variants": variants})
+    required = {s.stage: s.required_db for s in check_golden(Bundle.open(bundle)) if s.variant == "ort-int8"}
+    assert required == {"text_encoder": 37.0, "generator": 17.0, "decoder": 60.0}
+
+
+def test_signal_to_noise() -> None:
+    reference = np.ones(1000, np.float32)
+    assert signal_to_noise_db(reference, reference) == 200.0
+    assert signal_to_noise_db(reference, reference * np.float32(0.9)) == pytest.approx(20.0, abs=1e-3)
+    assert signal_to_noise_db(reference, reference * np.float32(np.nan)) == -200.0
+
+
+def test_bench_appends_complete_records(toy_bundle: Path, tmp_path: Path) -> None:
+    target = tmp_path / "results.jsonl"
+    options = ("--seconds", "0.5", "--threads", "1", "-o", str(target))
+    first = run("bench", str(toy_bundle), *options)
+    assert first.exit_code == 0, first.stderr
+    for words in ("text_encoder", "real-time factor", "cold start", "kept after close"):
+        assert words in first.stdout
+    second = run("bench", str(toy_bundle), *options, "--json", "--precision", "fp32")
+    records = [json.loads(line) for line in target.read_text().splitlines()]
+    assert len(records) == 2 and records[1] == json.loads(second.stdout)
+    for record in records:
+        assert set(record) == RECORD_KEYS
+        assert record["schema"] == "bench/1" and record["runs"] == 20 and record["threads"] == 1
+        stages = record["stages"]
+        assert set(stages) == {"tokenizer", "text_encoder", "generator", "decoder", "total"}
+        assert all(0 < stage["median"] <= stage["p95"] for stage in stages.values())
+        assert record["real_time_factor"] == pytest.approx(stages["total"]["median"] / 0.5)
+        assert 0.05 < record["cold_start_seconds"] < 60
+        assert record["file_bytes"] == sum(path.stat().st_size for path in (toy_bundle / "onnx").iterdir())
+    assert [record["precision"] for record in records] == ["int8", "fp32"]
+
+
+def test_bench_refuses_what_would_mean_nothing(toy_bundle: Path, tmp_path: Path) -> None:
+    refused(run("bench", str(toy_bundle), "--runs", "19"), 2, "runs 19 is out of range: at least 20")
+    refused(run("bench", str(toy_bundle), "--seconds", "13"), 2, "seconds 13 is out of range")
+    refused(run("bench", "nonexistent"), 3, "no bundle 'nonexistent'")
+    nowhere = str(tmp_path / "nowhere" / "results.jsonl")
+    refused(run("bench", str(toy_bundle), "--seconds", "0.5", "-o", nowhere), 2, "does not exist")
+
+
+def test_doctor() -> None:
+    result = run("doctor", "--json")
+    document = json.loads(result.stdout)
+    assert document["packages"]["onnxruntime"]
+    assert set(document["missing_by_extra"]) == {"train", "export", "eval"}
+    assert document["shadowed"] == {}
+    assert 1 <= document["default_threads"] <= 4
+    assert run("doctor").stdout.startswith("edge-tta ")
+
+
+def test_doctor_fails_on_a_damaged_shipped_bundle(
+    toy_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(toy_bundle, tmp_path / "toy")
+    monkeypatch.setattr("edge_tta.bundle.shipped.ASSETS", tmp_path)
+    assert "bundle toy: ok" in run("doctor").stdout
+    (tmp_path / "toy" / "MODEL_CARD.md").write_text("changed")
+    refused(run("doctor"), 3, "toy (MODEL_CARD.md", "install the package again")
+
+
+def test_doctor_names_who_shadows_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "__init__.py").write_text("")
+    monkeypatch.delitem(__import__("sys").modules, "export", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert shadowed_packages() == {"export": str(tmp_path / "export")}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "codec"),
+        ("recipes", "ls"),
+        ("recipes", "cp", "codec", "mine.toml"),
+        ("reconstruct", "in.wav", "-o", "out.wav"),
+    ],
+)
+def test_missing_extra(arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    really = importlib.util.find_spec
+
+    def without_torch(name: str, package: str | None = None) -> ModuleSpec | None:
+        return None if name == "torch" else really(name, package)
+
+    monkeypatch.setattr("edge_tta.cli.extras.find_spec", without_torch)
+    refused(run(*arguments), 2, "needs the 'train' extra: pip install 'edge-tta[train]'")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_any_missing_package_of_an_extra_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise ModuleNotFoundError("No module named 'scipy'", name="scipy.linalg")
+
+    monkeypatch.setattr("edge_tta.bundle.Bundle.open", fail)
+    refused(run("info"), 2, "package scipy.linalg", "pip install 'edge-tta[train]'")
