@@ -219,8 +219,10 @@ except ValueError:
 def test_no_file_makes_a_banned_call() -> None:
     found = []
     for name in python_files():
-        library = name.split("/")[0] in PACKAGES and not name.startswith("edge_tta/cli/")
-        found += [f"{name} {fault}" for fault in faults((ROOT / name).read_text("utf-8"), library)]
+        library = name.split("/")[0] in PACKAGES
+        is_command = name.startswith("edge_tta/cli/") or name.endswith("/__main__.py")
+        seen = faults((ROOT / name).read_text("utf-8"), library)
+        found += [f"{name} {fault}" for fault in seen if not (is_command and fault.endswith("never prints"))]
     assert found == []
 
 
