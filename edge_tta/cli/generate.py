@@ -36,7 +36,8 @@ def generate(
     precision: Annotated[str, typer.Option(help="int8 or fp32.")] = "int8",
     backend: Annotated[str, typer.Option(help="auto, ort or eager.")] = "auto",
     bundle: Annotated[
-        str | None, typer.Option(help="Bundle folder or name; the shipped one by default.")
+        str | None,
+        typer.Option(help="Bundle folder or name (checkpoint folder for eager); the shipped one by default."),
     ] = None,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print everything about the result as JSON.")

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Self
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from edge_tta.audio import Audio
 from edge_tta.bundle import Bundle
-from edge_tta.errors import BackendError, Cancelled, EdgeTTAError, RequestError
+from edge_tta.errors import BackendError, Cancelled, EdgeTTAError, MissingExtraError, RequestError
 from edge_tta.noise import gaussian_noise
 from edge_tta.runtime.backend import Backend, Floats, LoadedModel, load_bundle
 from edge_tta.runtime.finish import finish_waveform
@@ -77,8 +78,10 @@ class TextToAudio:
         """Open a bundle on a backend.
 
         Args:
-            bundle: opened bundle, directory, or name of a shipped bundle; None for the default one.
-            backend: "ort", or "auto" for the best one there is. An explicit backend never falls back.
+            bundle: opened bundle, directory, or name of a shipped bundle; None for the default one. For the eager
+                backend the directory of a model checkpoint.
+            backend: "ort", "eager" (torch, fp32), or "auto" for the best one there is. An explicit backend never
+                falls back to another.
             precision: "int8" or "fp32".
             threads: threads per stage, 1 to 64; None for the usable cores, at most four.
 
@@ -86,14 +89,19 @@ class TextToAudio:
             BundleError: the bundle is unknown, or one of the files that are used is damaged.
             BackendError: the bundle has no such variant, or the backend refuses it.
             MissingExtraError: the eager backend is asked for and torch is not installed.
+            ConfigError: the checkpoint for the eager backend is incomplete or damaged.
             RequestError: threads out of range.
         """
         started = time.perf_counter()
         if threads is not None and not 1 <= threads <= MAX_THREADS:
             raise RequestError(f"threads {threads} is out of range: allowed are 1 to {MAX_THREADS}")
-        # Each file that is used is hashed as it is read, so there is no need to read the whole bundle before.
-        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, verify=False)
-        model = load_bundle(opened, backend, precision, threads or default_threads())
+        count = threads or default_threads()
+        if backend == "eager":
+            model = _load_eager(bundle, precision, count)
+        else:
+            # Each file that is used is hashed as it is read, so there is no need to read the whole bundle before.
+            opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, verify=False)
+            model = load_bundle(opened, backend, precision, count)
         if backend == "auto":
             logger.info("backend auto chose %s", model.backend.name)
         return cls(model, time.perf_counter() - started)
@@ -276,6 +284,18 @@ class TextToAudio:
             threads=backend.threads,
             warnings=(*warnings, *remarks),
         )
+
+
+def _load_eager(source: Bundle | str | os.PathLike[str] | None, precision: str, threads: int) -> LoadedModel:
+    if precision != "fp32":
+        raise BackendError(f"backend eager runs fp32, not {precision}")
+    if source is None or isinstance(source, Bundle):
+        raise BackendError("backend eager runs a model checkpoint: give its directory in place of a bundle")
+    if find_spec("torch") is None:
+        raise MissingExtraError("train", "the eager backend")
+    from edge_tta.runtime.eager_backend import load_checkpoint
+
+    return load_checkpoint(source, threads)
 
 
 @contextmanager
