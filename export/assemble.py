@@ -23,7 +23,7 @@ from edge_tta.errors import ConfigError
 from edge_tta.model.checkpoint import ModelCheckpoint
 from edge_tta.noise import gaussian_noise
 from edge_tta.text import Tokenizer
-from export.to_onnx import export_onnx
+from export.to_onnx import export_onnx, store_in_bf16
 from export.wrappers import StageGraph, stage_graphs
 from quantization.onnx_int8 import quantize_onnx
 from quantization.recipe import QuantizationRecipe
@@ -154,12 +154,11 @@ def export_bundle(
             report("quantizing")
             graphs = {stage: quantize_onnx(stage, data, recipe) for stage, data in floats.items()}
             recipes[recipe.name] = config_digest(recipe)
+        graphs = {stage: store_in_bf16(data) for stage, data in graphs.items()}
         report(f"measuring parity of {precision}")
         entries = {}
         for stage, data in graphs.items():
             name = f"ort-{precision}/{stage}.onnx"
-            if precision != "fp32" and data == floats[stage] and "fp32" in precisions:
-                name = f"ort-fp32/{stage}.onnx"
             files[name] = data
             described = describe(name, data)
             ports = {"inputs": list(stages[stage].input_ports), "outputs": list(stages[stage].output_ports)}
