@@ -29,7 +29,9 @@ class Audio:
 
     def __post_init__(self) -> None:
         if self.samples.ndim != 2 or self.samples.dtype != np.float32:
-            raise RequestError(f"audio must be float32 [channels, frames], got {self.samples.dtype} {self.samples.shape}")
+            raise RequestError(
+                f"audio must be float32 [channels, frames], got {self.samples.dtype} {self.samples.shape}"
+            )
         if not np.isfinite(self.samples).all():
             raise RequestError("audio holds NaN or infinite samples")
 

@@ -213,7 +213,10 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
             return tuple(_coerce(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
         if len(arguments) != len(value):
             raise ConfigError(f"{where}: expected {len(arguments)} values, got {len(value)}")
-        return tuple(_coerce(a, item, f"{where}[{i}]") for i, (a, item) in enumerate(zip(arguments, value, strict=True)))
+        return tuple(
+            _coerce(a, item, f"{where}[{i}]")
+            for i, (a, item) in enumerate(zip(arguments, value, strict=True))
+        )
     if origin is dict:
         if not isinstance(value, dict):
             raise ConfigError(f"{where}: expected a table, got {type(value).__name__}")

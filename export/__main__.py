@@ -2,8 +2,8 @@
 
     python -m export checkpoints/edge-10m -o edge_tta/assets/edge-10m
 
-The checkpoint directory holds, besides weights, what the bundle says about itself: ``bundle.toml``, ``MODEL_CARD.md`` and
-``ATTRIBUTIONS.csv``.
+The checkpoint directory holds, besides weights, what the bundle says about itself: ``bundle.toml``,
+``MODEL_CARD.md`` and ``ATTRIBUTIONS.csv``.
 """
 
 from __future__ import annotations

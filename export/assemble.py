@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 
 from edge_tta.bundle import Bundle
 from edge_tta.bundle.assemble import describe, write_bundle
-from edge_tta.bundle.manifest import STAGES, Generation, Manifest, Provenance, StageFile, TokenizerFile, Variant
+from edge_tta.bundle.manifest import (
+    STAGES,
+    Generation,
+    Manifest,
+    Provenance,
+    StageFile,
+    TokenizerFile,
+    Variant,
+)
 from edge_tta.config import ModelConfig, config_digest, to_dict
 from edge_tta.errors import ConfigError
 from edge_tta.model.checkpoint import ModelCheckpoint
@@ -68,7 +76,13 @@ def golden_arrays(config: ModelConfig, stages: Mapping[str, StageGraph], tokeniz
         )
         latent = torch.from_numpy(noise) - velocity
         waveform = stages["decoder"].module(latent)
-    tensors = {"tokens": tokens, "pooled": pooled, "velocity": velocity, "latent": latent, "waveform": waveform}
+    tensors = {
+        "tokens": tokens,
+        "pooled": pooled,
+        "velocity": velocity,
+        "latent": latent,
+        "waveform": waveform,
+    }
     scalars = {
         name: np.array([value], dtype=np.float32)
         for name, value in (("time", 1), ("duration", 1), ("seconds", seconds), ("guidance", GOLDEN_GUIDANCE))
@@ -131,13 +145,17 @@ def export_bundle(
     """
     parts = checkpoint.text_encoder, checkpoint.generator, checkpoint.codec
     if parts[0] is None or parts[1] is None or parts[2] is None or checkpoint.tokenizer is None:
-        raise ConfigError("the checkpoint is incomplete: text_encoder, generator, codec and tokenizer.model are needed")
+        raise ConfigError(
+            "the checkpoint is incomplete: text_encoder, generator, codec and tokenizer.model are needed"
+        )
     config = checkpoint.config
     report = on_progress or (lambda _: None)
     stages = stage_graphs(config, parts[0], parts[1], parts[2].decoder)
     tokenizer = Tokenizer(checkpoint.tokenizer, config.text_encoder.max_tokens)
     if tokenizer.vocab_size > config.text_encoder.vocab_size:
-        raise ConfigError(f"the tokenizer has {tokenizer.vocab_size} pieces, the model {config.text_encoder.vocab_size}")
+        raise ConfigError(
+            f"the tokenizer has {tokenizer.vocab_size} pieces, the model {config.text_encoder.vocab_size}"
+        )
     golden = golden_arrays(config, stages, tokenizer)
     floats: dict[str, bytes] = {}
     for stage in STAGES:
@@ -163,9 +181,13 @@ def export_bundle(
             described = describe(name, data)
             ports = {"inputs": list(stages[stage].input_ports), "outputs": list(stages[stage].output_ports)}
             entries[stage] = StageFile(file=name, sha256=described.sha256, bytes=described.bytes, **ports)
-        variants[f"ort-{precision}"] = Variant(
-            backend="ort", precision=precision, stages=entries, parity_snr_db=measure_parity(graphs, golden)  # type: ignore[arg-type]
-        )
+        description = {
+            "backend": "ort",
+            "precision": precision,
+            "stages": entries,
+            "parity_snr_db": measure_parity(graphs, golden),
+        }
+        variants[f"ort-{precision}"] = Variant.model_validate(description)
     files["tokenizer.model"] = checkpoint.tokenizer
     files["golden.npz"] = _npz(golden)
     files["MODEL_CARD.md"] = text.model_card.encode()
@@ -205,5 +227,5 @@ def export_bundle(
 def _npz(arrays: Arrays) -> bytes:
     """A NumPy archive whose bytes depend on its arrays alone (numpy stamps entries with a constant date)."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{name: arrays[name] for name in sorted(arrays)})
+    np.savez_compressed(buffer, allow_pickle=False, **{name: arrays[name] for name in sorted(arrays)})
     return buffer.getvalue()

@@ -1,6 +1,6 @@
 """The tiny bundle: every part of a real one with seeded random weights, so the whole runtime can be tested exactly.
 
-    python -m export.tiny DIRECTORY
+python -m export.tiny DIRECTORY
 """
 
 from __future__ import annotations

@@ -43,7 +43,8 @@ def export_onnx(stage: StageGraph) -> bytes:
     producer) is removed, so equal weights give equal bytes.
     """
     dimensions = {
-        name: torch.export.Dim(name, min=low, max=high) if low < high else None for name, (low, high) in stage.lengths.items()
+        name: torch.export.Dim(name, min=low, max=high) if low < high else None
+        for name, (low, high) in stage.lengths.items()
     }
     shapes = tuple(
         {axis: dimensions[size] for axis, size in enumerate(port.shape) if isinstance(size, str)}
@@ -83,10 +84,10 @@ def _name_weights(model: onnx.ModelProto, module: torch.nn.Module) -> None:
         if tensor.name in tensors or int(np.prod(tensor.dims)) < 16:
             continue
         array = onnx.numpy_helper.to_array(tensor)
-        name = by_content.get((array.shape, array.tobytes()))
-        if name is not None and name not in taken:
-            renamed[tensor.name] = name
-            taken.add(name)
+        known = by_content.get((array.shape, array.tobytes()))
+        if known is not None and known not in taken:
+            renamed[tensor.name] = known
+            taken.add(known)
     for tensor in model.graph.initializer:
         tensor.name = renamed.get(tensor.name, tensor.name)
     for node in model.graph.node:

@@ -36,7 +36,9 @@ class QuantizationRecipe:
 
     def quantizes(self, stage: str, weight: str, elements: int) -> bool:
         """Whether a weight of a stage becomes int8."""
-        kept = any(rule.stage == stage and fnmatch.fnmatchcase(weight, rule.pattern) for rule in self.keep_float)
+        kept = any(
+            rule.stage == stage and fnmatch.fnmatchcase(weight, rule.pattern) for rule in self.keep_float
+        )
         return elements >= self.min_elements and not kept
 
 
@@ -49,6 +51,8 @@ def load_recipe(name: str) -> QuantizationRecipe:
     folder = resources.files("quantization").joinpath("recipes")
     path = folder.joinpath(f"{name}.toml")
     if not path.is_file():
-        known = sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+        known = sorted(
+            entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")
+        )
         raise ConfigError(f"unknown quantization recipe '{name}'; known are {', '.join(known)}")
     return from_dict(QuantizationRecipe, tomllib.loads(path.read_text(encoding="utf-8")), name)

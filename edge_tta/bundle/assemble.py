@@ -41,7 +41,11 @@ def write_bundle(target: Path, manifest: Manifest, files: Mapping[str, bytes]) -
     for name, entry in wanted.items():
         if describe(name, files[name]).sha256 != entry.sha256:
             raise BundleError(f"{name}: bytes are not those of the manifest")
-    if target.exists() and not (target / MANIFEST_NAME).is_file() and (not target.is_dir() or any(target.iterdir())):
+    if (
+        target.exists()
+        and not (target / MANIFEST_NAME).is_file()
+        and (not target.is_dir() or any(target.iterdir()))
+    ):
         raise BundleError(f"{target} exists and is no bundle; choose another directory")
     part = target.with_name(f".{target.name}.tmp-{os.getpid()}")
     old = target.with_name(f".{target.name}.old-{os.getpid()}")

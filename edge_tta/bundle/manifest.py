@@ -17,7 +17,14 @@ MAX_DEPTH = 12
 MAX_FILES = 64
 MAX_FILE_BYTES = 2 * 2**30
 STAGES = ("text_encoder", "generator", "decoder")
-_RESERVED = {"con", "prn", "aux", "nul", *(f"com{n}" for n in range(1, 10)), *(f"lpt{n}" for n in range(1, 10))}
+_RESERVED = {
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    *(f"com{n}" for n in range(1, 10)),
+    *(f"lpt{n}" for n in range(1, 10)),
+}
 
 UNSEALED = "0" * 64
 """Digest of a manifest that has not been sealed."""
@@ -25,7 +32,12 @@ UNSEALED = "0" * 64
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
-FilePath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$", max_length=120)]
+FilePath = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$", max_length=120
+    ),
+]
 
 
 class _Strict(BaseModel):
@@ -155,7 +167,9 @@ class Manifest(_Strict):
 def canonical_json(manifest: Manifest) -> bytes:
     """The one byte form of a manifest: sorted keys, no spaces, ASCII, newline at the end."""
     document = manifest.model_dump(mode="json")
-    return (json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n").encode("ascii")
+    return (json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n").encode(
+        "ascii"
+    )
 
 
 def seal(manifest: Manifest) -> Manifest:

@@ -140,7 +140,9 @@ class _Inspector:
         elements = 1
         for number, value in _fields(data):
             if number == 13 or (number == 14 and value != 0):
-                raise _Malformed("external data is not allowed: every file of a bundle must be self-contained")
+                raise _Malformed(
+                    "external data is not allowed: every file of a bundle must be self-contained"
+                )
             if number == 1:
                 for dimension in [value] if isinstance(value, int) else _packed(value):
                     elements *= dimension

@@ -13,7 +13,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tta.bundle.manifest import MAX_MANIFEST_BYTES, File, Manifest, Variant, canonical_json, parse_manifest
+from edge_tta.bundle.manifest import (
+    MAX_MANIFEST_BYTES,
+    File,
+    Manifest,
+    Variant,
+    canonical_json,
+    parse_manifest,
+)
 from edge_tta.bundle.onnx_inspect import inspect_onnx
 from edge_tta.bundle.shipped import DEFAULT_BUNDLE, shipped_bundles
 from edge_tta.config import ModelConfig
@@ -170,5 +177,7 @@ def _resolve(source: str | os.PathLike[str] | None) -> Path:
         is_directory = False
     if not is_directory:
         names = ", ".join(known) or "none"
-        raise BundleError(f"no bundle '{str(name)[:200]}': neither a directory nor a shipped bundle (shipped: {names})")
+        raise BundleError(
+            f"no bundle '{str(name)[:200]}': neither a directory nor a shipped bundle (shipped: {names})"
+        )
     return path

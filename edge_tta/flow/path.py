@@ -39,7 +39,9 @@ class Condition:
 
     def twice(self) -> Condition:
         """Every row two times: [B, ...] -> [2 B, ...]."""
-        return Condition(*(torch.cat([part, part]) for part in (self.tokens, self.pooled, self.text_mask, self.seconds)))
+        return Condition(
+            *(torch.cat([part, part]) for part in (self.tokens, self.pooled, self.text_mask, self.seconds))
+        )
 
 
 def immiscible_noise(data: Tensor, noise: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -33,14 +35,14 @@ def sample(
     """
     z, count = noise, noise.shape[0]
     grid = torch.linspace(1.0, 0.0, steps + 1)
-    for now, then in zip(grid[:-1], grid[1:], strict=True):
+    for now, then in itertools.pairwise(grid.tolist()):
         width = now - then
         both = condition.twice() if classifier_free else condition
         rows = 2 * count if classifier_free else count
         velocity = model(
             torch.cat([z, z]) if classifier_free else z,
-            torch.full((rows,), float(now)),
-            torch.full((rows,), 0.0 if classifier_free else float(width)),
+            torch.full((rows,), now),
+            torch.full((rows,), 0.0 if classifier_free else width),
             both.tokens,
             both.pooled,
             both.seconds,

@@ -1,10 +1,10 @@
 """Model checkpoints: a directory with the configuration, bf16 weights per part and the tokenizer.
 
-    config.json                  ModelConfig, canonical JSON
-    text_encoder.safetensors     each part optional while a model is being trained; a part larger than a shard is
-    generator.safetensors        split into PART-00001-of-00003.safetensors and so on
-    codec.safetensors
-    tokenizer.model              SentencePiece
+config.json                  ModelConfig, canonical JSON
+text_encoder.safetensors     each part optional while a model is being trained; a part larger than a shard is
+generator.safetensors        split into PART-00001-of-00003.safetensors and so on
+codec.safetensors
+tokenizer.model              SentencePiece
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def save_config(directory: Path, config: ModelConfig) -> None:
     """
     path = directory / "config.json"
     if path.is_file() and read_config(directory) != config:
-        raise ConfigError(f"{directory} holds another model ({read_config(directory).name}); choose another directory")
+        raise ConfigError(
+            f"{directory} holds another model ({read_config(directory).name}); choose another directory"
+        )
     directory.mkdir(parents=True, exist_ok=True)
     write_atomically(path, (json.dumps(to_dict(config), sort_keys=True, indent=1) + "\n").encode())
 
@@ -87,7 +89,9 @@ def read_config(directory: Path) -> ModelConfig:
     try:
         return from_dict(ModelConfig, json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise ConfigError(f"{directory} is no checkpoint: config.json cannot be read ({error.strerror})") from error
+        raise ConfigError(
+            f"{directory} is no checkpoint: config.json cannot be read ({error.strerror})"
+        ) from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
 
@@ -107,7 +111,11 @@ def save_part(directory: Path, config: ModelConfig, part: str, module: nn.Module
         size += num_bytes
     old = set(_shard_paths(directory, part))
     for number, shard in enumerate(shards, start=1):
-        name = f"{part}.safetensors" if len(shards) == 1 else f"{part}-{number:05d}-of-{len(shards):05d}.safetensors"
+        name = (
+            f"{part}.safetensors"
+            if len(shards) == 1
+            else f"{part}-{number:05d}-of-{len(shards):05d}.safetensors"
+        )
         write_atomically(directory / name, save(shard))
         old.discard(directory / name)
     for path in old:
@@ -135,7 +143,9 @@ def load_part(directory: Path, config: ModelConfig, part: str) -> nn.Module:
     if not paths:
         raise ConfigError(f"{directory} has no {part}.safetensors")
     if len(paths) > 1 and len(paths) != int(paths[0].stem.rsplit("-", 1)[-1]):
-        raise ConfigError(f"{directory}: {len(paths)} of {paths[0].stem.rsplit('-', 1)[-1]} shards of {part} are there")
+        raise ConfigError(
+            f"{directory}: {len(paths)} of {paths[0].stem.rsplit('-', 1)[-1]} shards of {part} are there"
+        )
     state: dict[str, Tensor] = {}
     for path in paths:
         try:
@@ -146,7 +156,9 @@ def load_part(directory: Path, config: ModelConfig, part: str) -> nn.Module:
     try:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        raise ConfigError(f"{paths[0]}: weights do not fit config.json ({str(error).splitlines()[-1].strip()})") from error
+        raise ConfigError(
+            f"{paths[0]}: weights do not fit config.json ({str(error).splitlines()[-1].strip()})"
+        ) from error
     return module.eval()
 
 

@@ -182,7 +182,7 @@ class Encoder(nn.Module):
 
     def from_stft(self, stft: Tensor) -> Posterior:
         """As ``forward``, from the complex STFT [B, S, frames, K]."""
-        batch, channels, frames, _ = stft.shape
+        batch, _, frames, _ = stft.shape
         magnitude = self.standardised(stft)
         advance = self.geometry.phase_advance(stft, self.config.tonal_bins)
         features = torch.cat([magnitude, advance.real, advance.imag], dim=-1)

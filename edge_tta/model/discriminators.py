@@ -46,7 +46,9 @@ class StftDiscriminator(nn.Module):
         flat = waveform.reshape(-1, waveform.shape[-1])
         # Loudness must not decide: every item is brought to unit RMS before it is judged.
         flat = flat / (flat.square().mean(dim=-1, keepdim=True).sqrt() + 1e-4)
-        stft = torch.stft(flat, self.n_fft, self.hop, window=self.window, return_complex=True) / self.n_fft**0.5
+        stft = (
+            torch.stft(flat, self.n_fft, self.hop, window=self.window, return_complex=True) / self.n_fft**0.5
+        )
         hidden = torch.stack([stft.real, stft.imag], dim=1).transpose(2, 3)
         # Square-root compression keeps the phase and lets quiet harmonics weigh in.
         hidden = hidden / (hidden.norm(dim=1, keepdim=True) + 1e-4).sqrt()
@@ -71,7 +73,9 @@ class MultiResolutionDiscriminator(nn.Module):
 
 def discriminator_loss(real: list[Judgement], fake: list[Judgement]) -> Tensor:
     """Least-squares loss of the discriminator: real towards 1, fake towards 0; scalar."""
-    terms = [(r.logits - 1).square().mean() + f.logits.square().mean() for r, f in zip(real, fake, strict=True)]
+    terms = [
+        (r.logits - 1).square().mean() + f.logits.square().mean() for r, f in zip(real, fake, strict=True)
+    ]
     return torch.stack(terms).mean()
 
 

@@ -114,7 +114,9 @@ class Generator(nn.Module):
         """Write attention out; needed under forward-mode differentiation and for export."""
         self.audio_in = TimeConv(config.latent_channels, width, config.stem_kernel)
         self.text_in = TextStem(config.text_width, width)
-        self.pooled_in = nn.Sequential(nn.Linear(config.text_width, width), nn.SiLU(), nn.Linear(width, width))
+        self.pooled_in = nn.Sequential(
+            nn.Linear(config.text_width, width), nn.SiLU(), nn.Linear(width, width)
+        )
         self.time_in = ScalarEmbedding(width, features)
         self.duration_in = ScalarEmbedding(width, features, silent_start=True)
         self.seconds_in = ScalarEmbedding(width, features)

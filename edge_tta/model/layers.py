@@ -191,7 +191,7 @@ class Modulation(nn.Module):
         self.offset = nn.Parameter(torch.zeros(parts * width)) if shared else None
 
     def forward(self, condition: Tensor, shared: Tensor | None) -> tuple[Tensor, ...]:
-        """``parts`` vectors [B, 1, width] from SiLU(condition) [B, width] or the shared projection [B, >= parts * width]."""
+        """``parts`` vectors [B, 1, width] from SiLU(condition) [B, width] or ``shared`` [B, >= parts * width]."""
         if self.linear is not None:
             flat = self.linear(condition)
         else:

@@ -92,9 +92,12 @@ def load_run_state(path: Path) -> RunState:
     try:
         document = json.loads((path / "state.json").read_text(encoding="utf-8"))
         parts = {
-            kind: load((path / f"{kind}.safetensors").read_bytes()) for kind in ("weights", "average", "optimiser")
+            kind: load((path / f"{kind}.safetensors").read_bytes())
+            for kind in ("weights", "average", "optimiser")
         }
-        return RunState(int(document["step"]), parts["weights"], parts["average"], parts["optimiser"], document["plain"])
+        return RunState(
+            int(document["step"]), parts["weights"], parts["average"], parts["optimiser"], document["plain"]
+        )
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"checkpoint {path.name} cannot be used ({error})") from error
 

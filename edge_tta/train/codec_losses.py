@@ -39,7 +39,9 @@ def bin_weights(bins: int, bin_hz: float) -> Tensor:
     return weight / weight.mean()
 
 
-def spectrum_targets(geometry: StftGeometry, stft: Tensor, to_bins: Tensor, tonal_bins: int) -> SpectrumTargets:
+def spectrum_targets(
+    geometry: StftGeometry, stft: Tensor, to_bins: Tensor, tonal_bins: int
+) -> SpectrumTargets:
     """Measure magnitudes and phase derivatives.
 
     Args:
@@ -135,7 +137,9 @@ class MelLoss(nn.Module):
         super().__init__()
         self.resolutions = resolutions
         for index, (n_fft, _, bands) in enumerate(resolutions):
-            self.register_buffer(f"filters_{index}", mel_filterbank(n_fft, bands, sample_rate), persistent=False)
+            self.register_buffer(
+                f"filters_{index}", mel_filterbank(n_fft, bands, sample_rate), persistent=False
+            )
             self.register_buffer(f"window_{index}", torch.hann_window(n_fft), persistent=False)
 
     def forward(self, predicted: Tensor, target: Tensor) -> Tensor:

@@ -71,7 +71,9 @@ def learning_rate(config: LoopConfig, step: int) -> float:
     """Warm-up, then cosine to the final share; ``step`` counts from 0."""
     warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
     cosine = 0.5 * (1 + math.cos(math.pi * step / max(1, config.steps)))
-    return config.learning_rate * warm * (config.final_learning_rate + (1 - config.final_learning_rate) * cosine)
+    return (
+        config.learning_rate * warm * (config.final_learning_rate + (1 - config.final_learning_rate) * cosine)
+    )
 
 
 class MovingAverage:
@@ -183,7 +185,9 @@ class Trainer:
                     per_step = (time.monotonic() - started) / max(1, self.step - first)
                     means = {name: sum(values) / len(values) for name, values in window.items()}
                     window.clear()
-                    progress = Progress(self.step, config.steps, per_step, per_step * (config.steps - self.step), means)
+                    progress = Progress(
+                        self.step, config.steps, per_step, per_step * (config.steps - self.step), means
+                    )
                     log.write(json.dumps({"step": self.step, "seconds_per_step": per_step, **means}) + "\n")
                     log.flush()
                     if self.on_progress is not None:
@@ -206,7 +210,7 @@ class Trainer:
             parameters = [p for part in optimiser.param_groups for p in part["params"]]
             losses = self.stage.losses(name, batch, generator)
             optimiser.zero_grad(set_to_none=True)
-            losses["loss"].backward()  # type: ignore[no-untyped-call]
+            losses["loss"].backward()
             norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.config.clip_norm))
             prefix = "" if len(self.optimisers) == 1 else f"{name}_"
             values.update({prefix + key: float(value.detach()) for key, value in losses.items()})
@@ -226,7 +230,9 @@ class Trainer:
             self._bad_steps += 1
             logger.warning("step %d: loss or gradient is not finite, step skipped", self.step)
             if self._bad_steps > self.config.max_bad_steps:
-                (self.directory / "bad_step.json").write_text(json.dumps({"step": self.step, "values": str(values)}))
+                (self.directory / "bad_step.json").write_text(
+                    json.dumps({"step": self.step, "values": str(values)})
+                )
                 raise TrainingError(
                     f"{self._bad_steps} steps in a row were not finite, up to step {self.step}; "
                     f"the last good checkpoint is in {self.directory / 'checkpoints'}"
@@ -274,7 +280,9 @@ class Trainer:
         optimiser: dict[str, Tensor] = {}
         for name, instance in self.optimisers.items():
             for index, entry in instance.state_dict()["state"].items():
-                optimiser.update({f"{name}.{index}.{key}": torch.as_tensor(value) for key, value in entry.items()})
+                optimiser.update(
+                    {f"{name}.{index}.{key}": torch.as_tensor(value) for key, value in entry.items()}
+                )
         plain = {"digest": self.digest, "norms": {name: list(values) for name, values in self._norms.items()}}
         return RunState(self.step, weights, dict(self.average.values), optimiser, plain)
 
@@ -295,10 +303,14 @@ class Trainer:
         if state is None:
             return False
         if state.plain.get("digest") != self.digest:
-            raise TrainingError(f"{self.directory} belongs to another recipe; choose another output directory")
+            raise TrainingError(
+                f"{self.directory} belongs to another recipe; choose another output directory"
+            )
         for module, part in self.stage.modules().items():
             prefix = f"{module}."
-            own = {name[len(prefix) :]: value for name, value in state.weights.items() if name.startswith(prefix)}
+            own = {
+                name[len(prefix) :]: value for name, value in state.weights.items() if name.startswith(prefix)
+            }
             part.load_state_dict(own, strict=True)
         for name, value in self.average.values.items():
             value.copy_(state.average[name])
@@ -308,7 +320,9 @@ class Trainer:
                 group, index, field = key.split(".", 2)
                 if group == name:
                     entries.setdefault(int(index), {})[field] = value
-            optimiser.load_state_dict({"state": entries, "param_groups": optimiser.state_dict()["param_groups"]})
+            optimiser.load_state_dict(
+                {"state": entries, "param_groups": optimiser.state_dict()["param_groups"]}
+            )
         for name, values in state.plain["norms"].items():
             self._norms[name].extend(values)
         self.step = state.step

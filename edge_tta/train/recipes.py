@@ -17,7 +17,6 @@ from edge_tta.train.stages.generator import GeneratorStageConfig
 from edge_tta.train.stages.tagger import TaggerStageConfig
 from edge_tta.train.stages.text_encoder import TextEncoderStageConfig
 
-
 STAGE_TABLES = ("codec", "text_encoder", "generator", "tagger")
 
 
@@ -63,7 +62,9 @@ class Recipe:
     def __post_init__(self) -> None:
         given = [name for name in STAGE_TABLES if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of the tables {', '.join(STAGE_TABLES)}; got {given or 'none'}")
+            raise ValueError(
+                f"give exactly one of the tables {', '.join(STAGE_TABLES)}; got {given or 'none'}"
+            )
 
     @property
     def stage(self) -> str:
@@ -81,7 +82,9 @@ def _folder() -> Any:
 
 def list_recipes() -> dict[str, str]:
     """Packaged recipes: description by name."""
-    names = sorted(entry.name.removesuffix(".toml") for entry in _folder().iterdir() if entry.name.endswith(".toml"))
+    names = sorted(
+        entry.name.removesuffix(".toml") for entry in _folder().iterdir() if entry.name.endswith(".toml")
+    )
     return {name: load_recipe(name).description for name in names}
 
 
@@ -125,7 +128,11 @@ def _packaged(name: str) -> str:
     entry = _folder().joinpath(f"{name}.toml")
     if "/" in name or "\\" in name or not entry.is_file():
         known = ", ".join(
-            sorted(entry.name.removesuffix(".toml") for entry in _folder().iterdir() if entry.name.endswith(".toml"))
+            sorted(
+                entry.name.removesuffix(".toml")
+                for entry in _folder().iterdir()
+                if entry.name.endswith(".toml")
+            )
         )
         raise ConfigError(f"unknown recipe '{name}': neither a .toml file nor one of {known}")
     text: str = entry.read_text(encoding="utf-8")

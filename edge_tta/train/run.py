@@ -12,11 +12,19 @@ import torch
 
 from edge_tta.config import ModelConfig, to_dict
 from edge_tta.errors import ConfigError, DataError
-from edge_tta.model.checkpoint import build_module, load_part, read_config
+from edge_tta.model.checkpoint import build_module, load_model_checkpoint
+from edge_tta.model.codec import Codec
 from edge_tta.model.presets import preset
 from edge_tta.text import Tokenizer
 from edge_tta.train.data.captions import Captioner
-from edge_tta.train.data.catalog import Clip, bandwidth_at_least, permissive, read_esc50, read_metadata_csv, select
+from edge_tta.train.data.catalog import (
+    Clip,
+    bandwidth_at_least,
+    permissive,
+    read_esc50,
+    read_metadata_csv,
+    select,
+)
 from edge_tta.train.data.decode import ClipCache, load_or_build_clip_cache
 from edge_tta.train.data.windows import WindowBuilder
 from edge_tta.train.latents import LatentSet, build_latent_shard
@@ -66,16 +74,17 @@ def _decoded(recipe: Recipe, sample_rate: int, report: Report) -> tuple[list[Cli
     return clips, cache
 
 
-def _latent_sets(recipe: Recipe, model: ModelConfig, report: Report) -> tuple[LatentSet, LatentSet | None, Any]:
+def _latent_sets(
+    recipe: Recipe, model: ModelConfig, report: Report
+) -> tuple[LatentSet, LatentSet | None, Codec]:
     """Cached latents of training and validation windows, and the codec they belong to."""
     directory = Path(recipe.checkpoint)
-    stored = read_config(directory)
-    codec = load_part(directory, stored, "codec")
-    encoder = load_part(directory, stored, "text_encoder")
-    tokenizer_path = directory / "tokenizer.model"
-    if not tokenizer_path.is_file():
+    loaded = load_model_checkpoint(directory, parts=("codec", "text_encoder"))
+    codec, encoder = loaded.codec, loaded.text_encoder
+    assert codec is not None and encoder is not None
+    if loaded.tokenizer is None:
         raise ConfigError(f"{directory} has no tokenizer.model; train the text encoder first")
-    tokenizer = Tokenizer(tokenizer_path.read_bytes(), model.text_encoder.max_tokens)
+    tokenizer = Tokenizer(loaded.tokenizer, model.text_encoder.max_tokens)
     clips, cache = _decoded(recipe, model.audio.sample_rate, report)
     weights = (directory / "codec.safetensors").stat()
     key = f"{int(weights.st_mtime)}-{weights.st_size}-{recipe.data.seed}"
@@ -91,14 +100,19 @@ def _latent_sets(recipe: Recipe, model: ModelConfig, report: Report) -> tuple[La
             path = folder / f"{split}-{start // SHARD_WINDOWS:04d}.npz"
             count = min(SHARD_WINDOWS, total - start)
             if not path.is_file():
-                build_latent_shard(
-                    path, builder, codec, model.audio, count, recipe.data.seed + start // SHARD_WINDOWS,  # type: ignore[arg-type]
-                    lambda done, _, start=start, total=total, split=split: report(f"encoding {split} windows", start + done, total),
-                )  # fmt: skip
+                offset, what = start, f"encoding {split} windows"
+
+                def tell(
+                    done: int, _: int, offset: int = offset, what: str = what, total: int = total
+                ) -> None:
+                    report(what, offset + done, total)
+
+                seed = recipe.data.seed + start // SHARD_WINDOWS
+                build_latent_shard(path, builder, codec, model.audio, count, seed, tell)
             shards.append(path)
-        latents = LatentSet(shards, codec.decoder.latent_mean, codec.decoder.latent_std, model.audio)  # type: ignore[union-attr, arg-type]
+        latents = LatentSet(shards, codec.decoder.latent_mean, codec.decoder.latent_std, model.audio)
         extra = recipe.generator.sample_prompts if recipe.generator is not None else ()
-        latents.encode_captions(encoder, lambda text: tokenizer.encode(text).ids.tolist(), extra=extra)  # type: ignore[arg-type]
+        latents.encode_captions(encoder, lambda text: tokenizer.encode(text).ids.tolist(), extra=extra)
         sets.append(latents)
     if sets[0] is None:
         raise DataError(f"{recipe.data.folder}: no clips in the train split")
@@ -163,7 +177,9 @@ def run_recipe(
     directory = output or Path("runs") / settings.name
     has_run = (directory / "checkpoints").is_dir() and any((directory / "checkpoints").iterdir())
     if has_run and not resume:
-        raise ConfigError(f"{directory} holds a run already; pass --resume to go on, or choose another --output")
+        raise ConfigError(
+            f"{directory} holds a run already; pass --resume to go on, or choose another --output"
+        )
     stage = build_stage(settings, model, on_preparation or (lambda *_: None))
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "recipe.json").write_text(json.dumps(to_dict(settings), indent=1) + "\n", encoding="utf-8")
@@ -184,4 +200,10 @@ def run_recipe(
     finished = trainer.step >= settings.loop.steps
     if finished:
         trainer.export(Path(settings.checkpoint))
-    return {**figures, "step": trainer.step, "finished": finished, "run": str(directory), "checkpoint": settings.checkpoint}
+    return {
+        **figures,
+        "step": trainer.step,
+        "finished": finished,
+        "run": str(directory),
+        "checkpoint": settings.checkpoint,
+    }

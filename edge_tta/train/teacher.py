@@ -61,7 +61,9 @@ class Teacher(nn.Module):
         self.tokenizer.enable_truncation(128)
         self.tokenizer.enable_padding(pad_id=self.tokenizer.token_to_id("[PAD]"))
         try:
-            self.words = nn.Parameter(weights["embeddings.word_embeddings.weight"].float(), requires_grad=False)
+            self.words = nn.Parameter(
+                weights["embeddings.word_embeddings.weight"].float(), requires_grad=False
+            )
             kind = weights["embeddings.token_type_embeddings.weight"][0].float()
             position = weights["embeddings.position_embeddings.weight"].float() + kind
             self.positions = nn.Parameter(position, requires_grad=False)
@@ -99,7 +101,9 @@ class Teacher(nn.Module):
 
 
 @torch.no_grad()
-def start_student(config: TextEncoderConfig, teacher: Teacher, pieces: list[str], layers: tuple[int, ...]) -> TextEncoder:
+def start_student(
+    config: TextEncoderConfig, teacher: Teacher, pieces: list[str], layers: tuple[int, ...]
+) -> TextEncoder:
     """Student whose layers are copies of the teacher's and whose pieces start at the mean of their WordPieces.
 
     Args:

@@ -49,5 +49,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, words: Iterable[str] 
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise ConfigError(f"tokenizer: {len(lines)} lines do not give {vocab_size} pieces ({error})") from error
+        raise ConfigError(
+            f"tokenizer: {len(lines)} lines do not give {vocab_size} pieces ({error})"
+        ) from error
     return model.getvalue()

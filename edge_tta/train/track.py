@@ -14,7 +14,9 @@ from edge_tta.evaluate.spectrogram import Panel, write_sheet
 from edge_tta.train.loop import Progress
 
 
-def write_examples(directory: Path, names: list[str], waveforms: list[NDArray[np.float32]], sample_rate: int) -> None:
+def write_examples(
+    directory: Path, names: list[str], waveforms: list[NDArray[np.float32]], sample_rate: int
+) -> None:
     """Write one WAV per sound and one ``spectrograms.png`` with all of them.
 
     Args:
@@ -32,7 +34,9 @@ def write_examples(directory: Path, names: list[str], waveforms: list[NDArray[np
         clipped = np.clip(waveform, -1.0, 1.0)
         soundfile.write(directory / f"{number:02d}-{slug}.wav", clipped.T, sample_rate, subtype="PCM_16")
         panels.append(Panel(name, clipped[0], sample_rate))
-    write_sheet([panels[start : start + 4] for start in range(0, len(panels), 4)], directory / "spectrograms.png")
+    write_sheet(
+        [panels[start : start + 4] for start in range(0, len(panels), 4)], directory / "spectrograms.png"
+    )
 
 
 class Scalars:

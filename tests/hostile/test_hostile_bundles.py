@@ -92,7 +92,7 @@ def test_flipped_byte(bundle: Path, name: str) -> None:
         refused(bundle, name)
 
 
-@pytest.mark.parametrize("name", [name for name in FILES])
+@pytest.mark.parametrize("name", FILES)
 def test_missing_file(bundle: Path, name: str) -> None:
     (bundle / name).unlink()
     refused(bundle, name, "missing")

@@ -29,7 +29,12 @@ def test_units() -> None:
 
 @pytest.mark.parametrize(
     "samples",
-    [np.zeros(5, np.float32), np.zeros((1, 5)), np.full((1, 5), np.nan, np.float32), np.full((1, 5), np.inf, np.float32)],
+    [
+        np.zeros(5, np.float32),
+        np.zeros((1, 5)),
+        np.full((1, 5), np.nan, np.float32),
+        np.full((1, 5), np.inf, np.float32),
+    ],
 )
 def test_only_finite_float32_planes_are_audio(samples: np.ndarray) -> None:
     with pytest.raises(RequestError):
@@ -42,7 +47,11 @@ def test_wav_s16_is_exactly_accounted(channels: int, frames: int) -> None:
     audio = sound(channels, frames)
     data = audio.to_bytes(".wav", "s16")
     with wave.open(io.BytesIO(data)) as stream:
-        assert (stream.getnchannels(), stream.getnframes(), stream.getframerate()) == (channels, frames, 44100)
+        assert (stream.getnchannels(), stream.getnframes(), stream.getframerate()) == (
+            channels,
+            frames,
+            44100,
+        )
         stored = np.frombuffer(stream.readframes(frames), "<i2").reshape(frames, channels)
     assert np.array_equal(stored, np.round(audio.samples.T * 32767).astype(np.int16))
     assert int.from_bytes(data[4:8], "little") + 8 == len(data)
@@ -72,7 +81,9 @@ def test_unknown_formats(suffix: str, subtype: str) -> None:
         sound().to_bytes(suffix, subtype)
 
 
-def test_full_disk_leaves_nothing_and_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_leaves_nothing_and_keeps_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(b"old")
 

@@ -144,7 +144,10 @@ def test_decoding_is_deterministic_and_items_do_not_touch(codec: Codec) -> None:
 
 def test_principal_components_beat_an_untrained_codec() -> None:
     codec = Codec(SMALL, AUDIO)
-    waveforms = [0.1 * seeded((4, 1, 2048 * 6), seed).cumsum(-1).diff(prepend=torch.zeros(4, 1, 1)) for seed in range(4)]
+    waveforms = [
+        0.1 * seeded((4, 1, 2048 * 6), seed).cumsum(-1).diff(prepend=torch.zeros(4, 1, 1))
+        for seed in range(4)
+    ]
     waveforms = [waveform + tone(600.0 + 100 * index, 2048 * 6) for index, waveform in enumerate(waveforms)]
     decoder = codec.decoder
     loss = SpectrumLoss(codec, 44100)
@@ -173,8 +176,14 @@ def test_losses_reach_every_trainable_weight() -> None:
     spectrum = decoder.spectrum(latent)
     target = spectrum_targets(encoder.geometry, stft, decoder.to_bins, SMALL.tonal_bins)
     losses = SpectrumLoss(codec, 44100)(spectrum, target, decoder.bin_std)
-    total = sum(losses.values()) + MelLoss(44100)(decoder.synthesise(spectrum), waveform) + kl_divergence(posterior)
+    total = (
+        sum(losses.values())
+        + MelLoss(44100)(decoder.synthesise(spectrum), waveform)
+        + kl_divergence(posterior)
+    )
     total.backward()
-    missing = [name for name, weight in codec.named_parameters() if weight.grad is None or not weight.grad.any()]
+    missing = [
+        name for name, weight in codec.named_parameters() if weight.grad is None or not weight.grad.any()
+    ]
     assert missing == []
     assert all(torch.isfinite(weight.grad).all() for weight in codec.parameters())

@@ -68,7 +68,9 @@ class GaussianFlow(nn.Module):
 
 def test_path_ends_at_data_and_noise() -> None:
     data, noise = torch.ones(2, 3, 4), torch.full((2, 3, 4), -1.0)
-    torch.testing.assert_close(interpolate(data, noise, torch.tensor([0.0, 1.0])), torch.stack([data[0], noise[1]]))
+    torch.testing.assert_close(
+        interpolate(data, noise, torch.tensor([0.0, 1.0])), torch.stack([data[0], noise[1]])
+    )
 
 
 def test_logit_normal_has_its_median_and_uniform_its_mean() -> None:
@@ -123,7 +125,9 @@ def test_jvp_through_the_generator_equals_finite_differences(tiny: Generator) ->
     model = tiny.double()
     count, length = 3, 5
     make = generator_of(4)
-    z, velocity = (torch.randn(count, length, TINY.latent_channels, generator=make, dtype=torch.float64) for _ in "ab")
+    z, velocity = (
+        torch.randn(count, length, TINY.latent_channels, generator=make, dtype=torch.float64) for _ in "ab"
+    )
     time = torch.tensor([0.5, 0.7, 0.9], dtype=torch.float64)
     duration = torch.tensor([0.2, 0.7, 0.4], dtype=torch.float64)
     guidance = torch.full((count,), 2.0, dtype=torch.float64)
@@ -170,14 +174,18 @@ def test_guided_target_has_classifier_free_guidance_as_its_fixed_point(kappa: fl
     class Guided(nn.Module):
         def forward(self, latent: Tensor, *args: Tensor, text_mask: Tensor, drop: Tensor) -> Tensor:
             guidance = args[5][:, None, None]
-            value = torch.where(drop[:, None, None], torch.tensor(null), guidance * conditional + (1 - guidance) * null)
+            value = torch.where(
+                drop[:, None, None], torch.tensor(null), guidance * conditional + (1 - guidance) * null
+            )
             return value.expand_as(latent)
 
     objective = MeanFlow(kappa=kappa)
     z = torch.zeros(4, 2, 3)
     guidance = torch.tensor([1.0, 2.0, 3.0, 5.0])
     velocity = torch.full_like(z, conditional)
-    target = objective.guided_velocity(Guided(), z, velocity, torch.full((4,), 0.5), guidance, condition_of(4))
+    target = objective.guided_velocity(
+        Guided(), z, velocity, torch.full((4,), 0.5), guidance, condition_of(4)
+    )
     expected = guidance * conditional + (1 - guidance) * null
     torch.testing.assert_close(target[:, 0, 0], expected)
 

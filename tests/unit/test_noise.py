@@ -26,7 +26,9 @@ GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "noise.json").read_t
         ),
     ],
 )
-def test_philox_gives_its_published_known_answers(counter: list[int], key: tuple[int, int], words: list[int]) -> None:
+def test_philox_gives_its_published_known_answers(
+    counter: list[int], key: tuple[int, int], words: list[int]
+) -> None:
     assert philox_4x32(np.array([counter], dtype=np.uint64), key)[0].tolist() == words
 
 
@@ -49,7 +51,11 @@ def test_statistics_of_a_million() -> None:
 
 def test_seeds_and_streams_are_uncorrelated() -> None:
     base = gaussian_noise(5, (100_000,))
-    for other in (gaussian_noise(6, (100_000,)), gaussian_noise(5, (100_000,), stream=1), gaussian_noise(5 + 2**32, (100_000,))):
+    for other in (
+        gaussian_noise(6, (100_000,)),
+        gaussian_noise(5, (100_000,), stream=1),
+        gaussian_noise(5 + 2**32, (100_000,)),
+    ):
         assert abs(np.corrcoef(base, other)[0, 1]) < 0.015
 
 

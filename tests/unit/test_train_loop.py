@@ -43,7 +43,9 @@ class Line:
         y = x.sum(1, keepdim=True) + 0.5
         return x, y * float("nan") if step in self.bad_steps else y
 
-    def losses(self, group: str, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+    def losses(
+        self, group: str, batch: tuple[Tensor, Tensor], generator: torch.Generator
+    ) -> dict[str, Tensor]:
         x, y = batch
         module = self.model if group == "model" else self.other
         jitter = 0.01 * torch.randn(y.shape, generator=generator)
@@ -60,7 +62,16 @@ class Line:
 
 
 def config(steps: int, **changes: Any) -> LoopConfig:
-    return LoopConfig(**{"steps": steps, "learning_rate": 1e-2, "warmup_steps": 5, "log_every": 5, "checkpoint_every": 5, **changes})
+    return LoopConfig(
+        **{
+            "steps": steps,
+            "learning_rate": 1e-2,
+            "warmup_steps": 5,
+            "log_every": 5,
+            "checkpoint_every": 5,
+            **changes,
+        }
+    )
 
 
 def snapshot(trainer: Trainer) -> dict[str, Tensor]:
@@ -198,7 +209,9 @@ def test_nothing_written_holds_a_pickle(tmp_path: Path) -> None:
     files = [path for path in (tmp_path / "checkpoints").rglob("*") if path.is_file()]
     assert files
     for path in files:
-        assert path.suffix in (".safetensors", ".json", "") and not path.read_bytes().startswith((b"\x80", b"PK"))
+        assert path.suffix in (".safetensors", ".json", "") and not path.read_bytes().startswith(
+            (b"\x80", b"PK")
+        )
 
 
 def test_moving_average_follows_its_formula() -> None:

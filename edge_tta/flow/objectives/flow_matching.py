@@ -21,7 +21,9 @@ class FlowMatching:
     immiscible: bool = False
     """Assign noise to data within the batch."""
 
-    def losses(self, model: nn.Module, data: Tensor, condition: Condition, generator: Generator) -> dict[str, Tensor]:
+    def losses(
+        self, model: nn.Module, data: Tensor, condition: Condition, generator: Generator
+    ) -> dict[str, Tensor]:
         """Scalar losses of a batch of latents float32 [B, L, C]; ``loss`` is what to minimise."""
         count = data.shape[0]
         noise = torch.randn(data.shape, generator=generator)

@@ -61,7 +61,13 @@ class MeanFlow:
         return torch.where(plain, torch.ones_like(scale), scale)
 
     def guided_velocity(
-        self, model: nn.Module, z: Tensor, velocity: Tensor, time: Tensor, guidance: Tensor, condition: Condition
+        self,
+        model: nn.Module,
+        z: Tensor,
+        velocity: Tensor,
+        time: Tensor,
+        guidance: Tensor,
+        condition: Condition,
     ) -> Tensor:
         """v~ of every row, float32 [B, L, C]; two passes of the network without gradients."""
         count = z.shape[0]
@@ -80,11 +86,15 @@ class MeanFlow:
                 drop=drop,
             )
         own, null = predicted[:count], predicted[count:]
-        own_share = per_row(torch.where(guidance > 1, torch.full_like(guidance, self.kappa), torch.zeros_like(guidance)), z)
+        own_share = per_row(
+            torch.where(guidance > 1, torch.full_like(guidance, self.kappa), torch.zeros_like(guidance)), z
+        )
         data_share = per_row(guidance, z) * (1 - own_share)
         return data_share * velocity + own_share * own + (1 - data_share - own_share) * null
 
-    def losses(self, model: nn.Module, data: Tensor, condition: Condition, generator: Generator) -> dict[str, Tensor]:
+    def losses(
+        self, model: nn.Module, data: Tensor, condition: Condition, generator: Generator
+    ) -> dict[str, Tensor]:
         """Scalar losses of a batch of latents float32 [B, L, C]; ``loss`` is what to minimise.
 
         ``error`` is the unweighted squared error: with p = 1 the weighted loss itself hardly moves.
@@ -167,11 +177,11 @@ def mean_target(
 
     before = getattr(model, "explicit_attention", None)
     if before is not None:
-        model.explicit_attention = True
+        setattr(model, "explicit_attention", True)  # noqa: B010  (nn.Module's own typing forbids the plain form)
     try:
         tangents = (velocity, torch.ones_like(time), torch.ones_like(duration))
-        _, derivative = torch.func.jvp(average_velocity, (z, time, duration), tangents)
+        derivative: Tensor = torch.func.jvp(average_velocity, (z, time, duration), tangents)[1]
     finally:
         if before is not None:
-            model.explicit_attention = before
+            setattr(model, "explicit_attention", before)  # noqa: B010
     return velocity - per_row(duration, z) * derivative

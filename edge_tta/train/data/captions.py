@@ -23,10 +23,17 @@ class LabelWords:
     adjectives: tuple[str, ...] = ()
 
 
-_SOUND_OF = ("the sound of {}", "sound of {}", "sounds of {}", "a recording of {}", "the noise of {}", "audio of {}")
+_SOUND_OF = (
+    "the sound of {}",
+    "sound of {}",
+    "sounds of {}",
+    "a recording of {}",
+    "the noise of {}",
+    "audio of {}",
+)
 _NOUN_FORMS = (
-    "{}", "{}", "{}", "{} sound", "{} sounds", "{} sound effect", "{} noise", "sound of {}", "recording of {}", "{} audio",
-    "some {}", "a {} sound",
+    "{}", "{}", "{}", "{} sound", "{} sounds", "{} sound effect", "{} noise", "sound of {}", "recording of {}",
+    "{} audio", "some {}", "a {} sound",
 )  # fmt: skip
 _WHILE = ("{a} while {b}", "{a} and {b}", "{a} with {b} in the background", "{a}, {b}", "{b} with {a}", "{a} as {b}",
           "{a} together with {b}", "{a} plus {b}")  # fmt: skip
@@ -53,7 +60,9 @@ class Captioner:
         """The grammar that ships with the package."""
         text = resources.files("edge_tta.train.data").joinpath("captions.toml").read_text(encoding="utf-8")
         document = tomllib.loads(text)
-        labels = {name: from_dict(LabelWords, words, f"labels.{name}") for name, words in document["labels"].items()}
+        labels = {
+            name: from_dict(LabelWords, words, f"labels.{name}") for name, words in document["labels"].items()
+        }
         settings = {name: tuple(places) for name, places in document["settings"].items()}
         for name, words in labels.items():
             if words.settings not in settings:
@@ -117,7 +126,10 @@ class Captioner:
             for joint in (" ", ", "):
                 if text.endswith(joint + place):
                     stems.add(text.removesuffix(joint + place))
-        nouns = {*words.nouns, *(f"{adjective} {noun}" for adjective in words.adjectives for noun in words.nouns)}
+        nouns = {
+            *words.nouns,
+            *(f"{adjective} {noun}" for adjective in words.adjectives for noun in words.nouns),
+        }
         said = {form.format(noun) for form in _NOUN_FORMS for noun in nouns}
         said |= {*words.events, *(form.format(event) for form in _SOUND_OF for event in words.events)}
         return not stems.isdisjoint(said)

@@ -140,7 +140,9 @@ def read_audiocaps(table: Path, audio: Path) -> list[Clip]:
         file = _inside(audio, f"{row['youtube_id']}_{row['start_time']}.wav", table)
         if file.is_file():
             recording = row["youtube_id"]
-            clips.append(Clip(row["audiocap_id"], file, row["caption"], (row["caption"],), recording=recording))
+            clips.append(
+                Clip(row["audiocap_id"], file, row["caption"], (row["caption"],), recording=recording)
+            )
     return clips
 
 

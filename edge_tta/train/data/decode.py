@@ -75,7 +75,11 @@ class ClipCache:
     def read(self, index: int, start: int = 0, count: int | None = None) -> NDArray[np.float32]:
         """Part of a clip as float32 in -1..1."""
         first = int(self.offsets[index]) + start
-        last = int(self.offsets[index + 1]) if count is None else min(first + count, int(self.offsets[index + 1]))
+        last = (
+            int(self.offsets[index + 1])
+            if count is None
+            else min(first + count, int(self.offsets[index + 1]))
+        )
         return self.samples[first:last].astype(np.float32) / 32768.0
 
 

@@ -85,7 +85,12 @@ class WindowBuilder:
     """
 
     def __init__(
-        self, clips: Sequence[Clip], cache: ClipCache, captioner: Captioner, policy: WindowPolicy, split: str = "train"
+        self,
+        clips: Sequence[Clip],
+        cache: ClipCache,
+        captioner: Captioner,
+        policy: WindowPolicy,
+        split: str = "train",
     ) -> None:
         self.clips, self.cache, self.captioner, self.policy = clips, cache, captioner, policy
         self.by_label: dict[str, list[int]] = {}
@@ -232,7 +237,9 @@ class WindowBuilder:
         low, high = GAPS[kind]
         at_once = rng.random() < self.policy.start_at_once_share
         room = max(0, total - self.cache.length(index))
-        position = int(rng.uniform(0.0, 0.05) * rate) if at_once else int(rng.uniform(0.0, min(room, 1.5 * rate)))
+        position = (
+            int(rng.uniform(0.0, 0.05) * rate) if at_once else int(rng.uniform(0.0, min(room, 1.5 * rate)))
+        )
         repeats = rng.random() < (0.75 if kind == "event" else 0.5)
         used: list[int] = []
         while position < total and (repeats or not used):

@@ -69,7 +69,9 @@ class CodecStage:
         cache: decoded clips in the same order.
     """
 
-    def __init__(self, config: CodecStageConfig, model: ModelConfig, clips: list[Clip], cache: ClipCache) -> None:
+    def __init__(
+        self, config: CodecStageConfig, model: ModelConfig, clips: list[Clip], cache: ClipCache
+    ) -> None:
         self.config, self.model, self.cache, self.clips = config, model, cache, clips
         self.train_clips = [i for i, clip in enumerate(clips) if clip.split == "train"]
         self.val_clips = [i for i, clip in enumerate(clips) if clip.split == "val"]
@@ -108,7 +110,9 @@ class CodecStage:
         """Discriminator first, then codec."""
         codec = self.codec.decoder if self.config.freeze_encoder else self.codec
         groups = {"codec": list(codec.parameters())}
-        return {"discriminator": list(self.discriminator.parameters()), **groups} if self.adversarial else groups
+        return (
+            {"discriminator": list(self.discriminator.parameters()), **groups} if self.adversarial else groups
+        )
 
     def batch(self, step: int) -> Tensor:
         """Random crops float32 [B, S, N]."""
@@ -163,7 +167,11 @@ class CodecStage:
             + config.mel_weight * mel
             + config.kl_weight * kl
         )
-        values = {**{name: part.detach() for name, part in parts.items()}, "mel": mel.detach(), "kl": kl.detach()}
+        values = {
+            **{name: part.detach() for name, part in parts.items()},
+            "mel": mel.detach(),
+            "kl": kl.detach(),
+        }
         if self.adversarial:
             judged_real, judged_fake = self.discriminator(real), self.discriminator(waveform)
             adversarial = adversarial_loss(judged_fake)
@@ -215,6 +223,8 @@ class CodecStage:
         Statistics stay as they are when the encoder was frozen.
         """
         if not self.config.freeze_encoder:
-            means = torch.cat([self.codec.encoder(self._crops(-1000 - step)).mean.flatten(0, 1) for step in range(40)])
+            means = torch.cat(
+                [self.codec.encoder(self._crops(-1000 - step)).mean.flatten(0, 1) for step in range(40)]
+            )
             self.codec.set_latent_statistics(means.mean(0), means.std(0))
         save_part(directory, self.model, "codec", self.codec)

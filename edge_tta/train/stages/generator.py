@@ -72,7 +72,13 @@ class GeneratorStage:
         if len(given) != 1:
             raise ConfigError("generator stage: give exactly one of flow_matching and mean_flow")
         self.objective: FlowMatching | MeanFlow = given[0]
-        self.config, self.model, self.data, self.validation, self.codec = config, model, data, validation, codec
+        self.config, self.model, self.data, self.validation, self.codec = (
+            config,
+            model,
+            data,
+            validation,
+            codec,
+        )
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             self.generator = Generator(model.generator)
@@ -113,7 +119,9 @@ class GeneratorStage:
             for step in range(rounds):
                 batch = self.validation.batch(1, step, self.config.frames, self.config.max_frames)
                 generator = torch.Generator().manual_seed(step)
-                total += float(objective.losses(self.generator, batch.latents, batch.condition, generator)["loss"])
+                total += float(
+                    objective.losses(self.generator, batch.latents, batch.condition, generator)["loss"]
+                )
         return {"validation_velocity_error": total / rounds}
 
     def sample(self, directory: Path) -> None:
@@ -128,7 +136,9 @@ class GeneratorStage:
         condition = self.data.condition(prompts, torch.full((len(prompts),), seconds))
         flow_only = isinstance(self.objective, FlowMatching)
         steps = max(8, self.config.sample_steps) if flow_only else self.config.sample_steps
-        latents = sample(self.generator, rows, condition, steps, self.config.sample_guidance, classifier_free=flow_only)
+        latents = sample(
+            self.generator, rows, condition, steps, self.config.sample_guidance, classifier_free=flow_only
+        )
         with torch.no_grad():
             waveforms = self.codec.decode(latents)
         write_examples(directory, list(prompts), [row.numpy() for row in waveforms], audio.sample_rate)

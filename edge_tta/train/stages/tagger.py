@@ -145,7 +145,7 @@ class TaggerStage:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             network = build_network(len(self.labels), config.network)
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.start:
             start = load_tagger(config.start)
             if start.labels != self.labels:

@@ -26,7 +26,8 @@ from edge_tta.train.tokenizer import train_tokenizer
 
 _PLACES = (
     "in the yard", "in the distance", "on the street", "at night", "in a cave", "in the kitchen", "behind a wall",
-    "on the roof", "in the park", "at the station", "on a wooden floor", "by the river", "under a bridge", "in the garden",
+    "on the roof", "in the park", "at the station", "on a wooden floor", "by the river",
+    "under a bridge", "in the garden",
 )  # fmt: skip
 _DETERMINERS = ("a", "the", "some", "two", "an old", "a small", "a big", "many")
 
@@ -63,7 +64,9 @@ def read_texts(path: Path) -> list[str]:
             return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         with path.open(newline="", encoding="utf-8") as stream:
             reader = csv.DictReader(stream)
-            column = next((c for c in ("caption", "title", "template") if c in (reader.fieldnames or ())), None)
+            column = next(
+                (c for c in ("caption", "title", "template") if c in (reader.fieldnames or ())), None
+            )
             if column is None:
                 raise DataError(f"{path}: has no column caption, title or template")
             return [row[column] for row in reader if row[column]]
@@ -82,6 +85,7 @@ def random_phrases(words: list[str], count: int, seed: int) -> list[str]:
     rng = default_rng(seed)
     common = words[:9000]
     verbs = [word for word in words[:12000] if word.endswith("ing") and len(word) > 5] or common
+
     def pick(options: list[str] | tuple[str, ...]) -> str:
         return options[int(rng.integers(len(options)))]
 
@@ -214,10 +218,17 @@ class TextEncoderStage:
 
         figures: dict[str, float] = {}
         embedded = {}
-        for name, encode in (("student", student), ("teacher", lambda texts: self.teacher([normalise(t) for t in texts]))):
-            centres = torch.stack([encode(list(self.captioner.words(label).events)).mean(0) for label in labels])
+        for name, encode in (
+            ("student", student),
+            ("teacher", lambda texts: self.teacher([normalise(t) for t in texts])),
+        ):
+            centres = torch.stack(
+                [encode(list(self.captioner.words(label).events)).mean(0) for label in labels]
+            )
             embedded[name] = encode(prompts)
-            ranked = (embedded[name] @ F.normalize(centres, dim=-1).T).topk(min(5, len(labels)), dim=-1).indices
+            ranked = (
+                (embedded[name] @ F.normalize(centres, dim=-1).T).topk(min(5, len(labels)), dim=-1).indices
+            )
             figures[f"{name}_top1"] = float((ranked[:, 0] == wanted).float().mean())
             figures[f"{name}_top5"] = float((ranked == wanted[:, None]).any(1).float().mean())
         figures["cosine"] = float((embedded["student"] * embedded["teacher"]).sum(-1).mean())
