@@ -106,7 +106,8 @@ def _session_options(onnxruntime: Any, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 3
+    # What goes wrong arrives as an exception; the library's own copy on standard error would be a second line.
+    options.log_severity_level = 4
     # Patterns and arena keep buffers of every length seen; docs/concepts/runtime.md has the measurement.
     options.enable_mem_pattern = False
     options.enable_cpu_mem_arena = False

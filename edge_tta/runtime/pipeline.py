@@ -306,6 +306,8 @@ def _failures(backend: Backend, stage: StageName) -> Iterator[None]:
     except EdgeTTAError:
         raise
     except Exception as error:
+        if isinstance(error, MemoryError) or "bad_alloc" in str(error):
+            raise BackendError(f"{backend.name}: {stage} needs more memory than there is") from error
         raise BackendError(f"{backend.name}: {stage} failed: {first_line(error)}") from error
 
 

@@ -124,8 +124,8 @@ def augment_batch(
     batch, _, bands = windows.shape
     relative = windows - windows.max(axis=(1, 2), keepdims=True)
     drawn = np.asarray(generator.uniform(0.1, 0.9, batch))
-    mixed = generator.random(batch) < config.mix_probability
-    share = np.where(mixed, np.maximum(drawn, 1 - drawn), 1.0).astype(np.float32)
+    is_mixed = generator.random(batch) < config.mix_probability
+    share = np.where(is_mixed, np.maximum(drawn, 1 - drawn), 1.0).astype(np.float32)
     other = generator.permutation(batch)
     quieter = ((1 - share) / share) ** 2
     power = 10.0 ** (relative / 10.0)

@@ -178,3 +178,37 @@ def test_a_disk_that_is_read_only(toy_bundle: Path, small_disk: Path) -> None:
     assert result.returncode == 2
     assert result.stderr == b"edge-tta: cannot write sound.wav: no permission to write in .\n"
     assert list(small_disk.iterdir()) == []
+
+
+MEMORY_LIMITED = """
+import resource, sys
+from edge_tta.cli.main import main
+from edge_tta.runtime import pipeline
+load, spare = pipeline.load_bundle, int(sys.argv.pop(1)) * 2**20
+def load_then_limit(*arguments):
+    model = load(*arguments)
+    with open("/proc/self/statm") as stream:
+        used = int(stream.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + spare, used + spare))
+    return model
+pipeline.load_bundle = load_then_limit
+main()
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory as Linux does")
+@pytest.mark.parametrize("spare", [1, 16, 64, 1024])
+def test_too_little_memory(tmp_path: Path, spare: int) -> None:
+    tiny = ROOT / "tests" / "golden" / "edge-tiny"
+    arguments = ["generate", "wind", "--bundle", str(tiny), "--precision", "fp32", "--threads", "1", "-q"]
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY_LIMITED, str(spare), *arguments, "--seconds", "12"],
+        cwd=tmp_path, env=ENVIRONMENT, capture_output=True, timeout=120, check=False,
+    )  # fmt: skip
+    if spare == 1024:
+        assert (done.returncode, done.stderr) == (0, b"")
+        return
+    assert done.returncode == 4
+    assert done.stderr.startswith(b"edge-tta: ") and done.stderr.count(b"\n") == 1
+    assert b"memory" in done.stderr
+    assert list(tmp_path.iterdir()) == []
