@@ -1,0 +1,236 @@
+"""Catalogs, decoding, captions and windows."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.random import default_rng
+
+from edge_tta.errors import DataError
+from edge_tta.train.data.captions import Captioner
+from edge_tta.train.data.catalog import (
+    Clip,
+    bandwidth_at_least,
+    catalog_digest,
+    in_split,
+    is_permissive,
+    permissive,
+    read_audiocaps,
+    read_clotho,
+    read_esc50,
+    read_metadata_csv,
+    select,
+)
+from edge_tta.train.data.decode import ClipCache, decode_mono, load_or_build_clip_cache
+from edge_tta.train.data.windows import WindowBuilder, WindowPolicy
+
+RATE = 44100
+
+
+def write_table(path: Path, rows: list[dict[str, object]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def tone(seconds: float, hertz: float = 500.0, rate: int = RATE) -> np.ndarray:
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)).astype(np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rows = []
+    for index, (label, seconds, split) in enumerate(
+        [("dog bark", 0.4, "train"), ("dog bark", 0.6, "train"), ("rain", 3.0, "train"), ("rain", 2.0, "val"), ("piano", 1.0, "train")]
+    ):
+        name = f"{index}.wav"
+        soundfile.write(tmp_path / name, tone(seconds, 200.0 + 100 * index), RATE)
+        licence = "CC-BY-NC-3.0" if index == 4 else "CC0"
+        rows.append({"file": name, "label": label, "caption": f"own caption {index}", "licence": licence, "split": split,
+                     "duration": seconds, "bandwidth_hz": 3000 * (index + 1)})  # fmt: skip
+    write_table(tmp_path / "metadata.csv", rows)
+    return tmp_path
+
+
+def builder_of(folder: Path, split: str = "train", **policy: float) -> WindowBuilder:
+    clips = read_metadata_csv(folder)
+    cache = load_or_build_clip_cache(clips, folder / "cache", RATE)
+    return WindowBuilder(clips, cache, Captioner.from_package(), WindowPolicy(**policy), split)  # type: ignore[arg-type]
+
+
+def test_metadata_folder(folder: Path) -> None:
+    clips = read_metadata_csv(folder)
+    assert [clip.label for clip in clips] == ["dog bark", "dog bark", "rain", "rain", "piano"]
+    assert [clip.permissive for clip in clips] == [True] * 4 + [False]
+    assert len(select(clips, permissive, in_split("train"), bandwidth_at_least(5000))) == 2
+    assert catalog_digest(clips) != catalog_digest(clips[:-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [("CC0", True), ("CC-BY 3.0", True), ("Public-Domain", True), ("MIT", True), ("BSD-3-Clause", True), ("CC-BY-NC-3.0", False),
+     ("CC-BY-SA-4.0", False), ("CC BY-NC 3.0", False), ("All rights reserved", False), ("", False)],
+)  # fmt: skip
+def test_licences(name: str, allowed: bool) -> None:
+    assert is_permissive(name) is allowed
+
+
+@pytest.mark.parametrize("name", ["../outside.wav", "/etc/passwd"])
+def test_table_that_points_outside_its_folder(tmp_path: Path, name: str) -> None:
+    write_table(tmp_path / "metadata.csv", [{"file": name, "label": "rain"}])
+    with pytest.raises(DataError, match="outside"):
+        read_metadata_csv(tmp_path)
+
+
+def test_missing_tables_and_columns(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"metadata\.csv"):
+        read_metadata_csv(tmp_path)
+    write_table(tmp_path / "metadata.csv", [{"name": "a"}])
+    with pytest.raises(DataError, match="missing column file"):
+        read_metadata_csv(tmp_path)
+
+
+def test_esc50_layout(tmp_path: Path) -> None:
+    rows = [{"filename": f"{fold}-1-A-0.wav", "fold": fold, "category": "crying_baby", "src_file": fold} for fold in (1, 5)]
+    write_table(tmp_path / "meta" / "esc50.csv", rows)
+    clips = read_esc50(tmp_path)
+    assert [(clip.label, clip.split, clip.permissive) for clip in clips] == [
+        ("crying baby", "train", False),
+        ("crying baby", "val", False),
+    ]
+
+
+def test_captioned_layouts_take_only_what_is_there(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "abc_30.wav", tone(0.1), RATE)
+    soundfile.write(tmp_path / "rain.wav", tone(0.1), RATE)
+    write_table(
+        tmp_path / "audiocaps.csv",
+        [{"audiocap_id": i, "youtube_id": y, "start_time": 30, "caption": "A dog barks"} for i, y in enumerate(("abc", "gone"))],
+    )
+    write_table(
+        tmp_path / "clotho.csv",
+        [{"file_name": name, **{f"caption_{i}": f"text {i}" for i in range(1, 6)}} for name in ("rain.wav", "gone.wav")],
+    )
+    assert [clip.label for clip in read_audiocaps(tmp_path / "audiocaps.csv", tmp_path)] == ["A dog barks"]
+    assert [len(clip.captions) for clip in read_clotho(tmp_path / "clotho.csv", tmp_path)] == [5]
+
+
+@pytest.mark.parametrize(("suffix", "rate", "channels"), [("wav", 44100, 1), ("flac", 48000, 2), ("ogg", 22050, 1), ("wav", 8000, 2)])
+def test_any_format_and_rate_becomes_mono_at_44100(tmp_path: Path, suffix: str, rate: int, channels: int) -> None:
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, np.stack([tone(1.0, 440.0, rate)] * channels, axis=1), rate)
+    samples = decode_mono(path, RATE)
+    assert samples.dtype == np.float32 and abs(len(samples) - RATE) < 50
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    assert np.argmax(spectrum) * RATE / len(samples) == pytest.approx(440.0, abs=2)
+    assert np.abs(samples).max() == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF\0\0\0\0WAVE", b"noise" * 100])
+def test_broken_files_are_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "broken.wav").write_bytes(content)
+    with pytest.raises(DataError, match=r"broken\.wav"):
+        decode_mono(tmp_path / "broken.wav", RATE)
+
+
+def test_not_a_number_is_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "nan.wav", np.full(100, np.nan, np.float32), RATE, subtype="FLOAT")
+    with pytest.raises(DataError, match="NaN"):
+        decode_mono(tmp_path / "nan.wav", RATE)
+
+
+def test_clip_cache_keeps_the_samples_and_is_built_once(folder: Path) -> None:
+    clips = read_metadata_csv(folder)
+    calls: list[int] = []
+    cache = load_or_build_clip_cache(clips, folder / "cache", RATE, lambda done, _: calls.append(done))
+    assert calls == [1, 2, 3, 4, 5] and len(cache) == 5
+    np.testing.assert_allclose(cache.read(2), tone(3.0, 400.0), atol=2e-4)
+    assert len(cache.read(2, 100, 50)) == 50
+    again = load_or_build_clip_cache(clips, folder / "cache", RATE, lambda done, _: calls.append(done))
+    assert len(calls) == 5 and again.length(0) == cache.length(0)
+
+
+def test_grammar_is_rich_and_repeatable() -> None:
+    captioner = Captioner.from_package()
+    assert len(captioner.labels) >= 160
+    for label in captioner.labels:
+        drawn = {captioner.caption(label, rng) for rng in [default_rng(1)] for _ in range(1200)}
+        assert len(drawn) >= 60, label
+    assert len({captioner.caption("rain", rng) for rng in [default_rng(1)] for _ in range(3000)}) >= 300
+    assert captioner.caption("rain", default_rng(5)) == captioner.caption("rain", default_rng(5))
+
+
+def test_grammar_knows_what_it_can_say() -> None:
+    captioner = Captioner.from_package()
+    rng = default_rng(2)
+    for label in ("rain", "dog bark", "piano", "siren"):
+        assert all(captioner.can_say(label, captioner.caption(label, rng)) for _ in range(300))
+    assert not captioner.can_say("dog bark", "a puppy yapping in the yard")
+
+
+def test_no_evaluation_paraphrase_can_be_a_training_caption() -> None:
+    path = Path(__file__).parents[2] / "edge_tta/evaluate/prompts/paraphrases.csv"
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    captioner = Captioner.from_package()
+    counts = {row["label"]: 0 for row in rows}
+    for row in rows:
+        counts[row["label"]] += 1
+        assert not any(captioner.can_say(label, row["prompt"]) for label in captioner.labels), row["prompt"]
+    assert len(counts) == 50 and min(counts.values()) >= 3
+
+
+@pytest.mark.parametrize("label", ["dog bark", "rain", "piano"])
+def test_windows_of_every_length_are_exact_and_without_clicks(folder: Path, label: str) -> None:
+    builder = builder_of(folder)
+    for index, seconds in enumerate((0.5, 0.77, 2.0, 5.3, 12.0)):
+        window = builder.build(seconds, label, default_rng([3, index]), num_captions=2)
+        assert len(window.samples) == round(seconds * RATE)
+        assert window.samples.dtype == np.float32 and np.isfinite(window.samples).all()
+        peak = np.abs(window.samples).max()
+        assert 10 ** (-9.1 / 20) <= peak <= 10 ** (-0.9 / 20)
+        # The steepest a 600 Hz tone gets is its peak times 2 pi 600 / rate; seams may not be steeper by much.
+        assert np.abs(np.diff(window.samples)).max() < 2.0 * peak * 2 * np.pi * 600 / RATE
+        assert window.labels == (label,) and len(window.captions) == 2
+
+
+def test_texture_fills_the_whole_window(folder: Path) -> None:
+    window = builder_of(folder).build(11.0, "rain", default_rng(0))
+    blocks = window.samples[: 10 * RATE].reshape(-1, RATE // 5)
+    assert np.sqrt((blocks**2).mean(axis=1)).min() > 0.3 * np.sqrt((blocks**2).mean(axis=1)).max()
+
+
+def test_windows_are_functions_of_their_generator(folder: Path) -> None:
+    builder = builder_of(folder)
+    first, second = (builder.draw(default_rng([9, 4])) for _ in "ab")
+    assert np.array_equal(first.samples, second.samples) and first.captions == second.captions
+
+
+def test_mixtures_name_both_sounds(folder: Path) -> None:
+    window = builder_of(folder).build_mixture(4.0, "dog bark", "rain", default_rng(1), 3)
+    assert window.labels == ("dog bark", "rain") and len(window.samples) == 4 * RATE
+    assert all(len(caption.split()) >= 3 for caption in window.captions)
+
+
+def test_labels_are_drawn_by_the_square_root_of_their_size(folder: Path) -> None:
+    builder = builder_of(folder)
+    rng = default_rng(0)
+    drawn = [builder.draw_label(rng) for _ in range(4000)]
+    ratio = drawn.count("dog bark") / drawn.count("rain")
+    assert ratio == pytest.approx(2**0.5, rel=0.1)
+
+
+def test_validation_windows_use_validation_clips_only(folder: Path) -> None:
+    builder = builder_of(folder, split="val")
+    assert builder.labels == ["rain"]
+    assert set(builder.build(5.0, "rain", default_rng(0)).clip_ids) == {"3.wav"}
+    with pytest.raises(DataError, match="no clip with label"):
+        builder.build(1.0, "piano", default_rng(0))
+    with pytest.raises(DataError, match="no clips in split"):
+        WindowBuilder([Clip("a", Path("a"), "rain")], ClipCache(np.zeros(1, np.int16), np.array([0, 1])), Captioner.from_package(),
+                      WindowPolicy(), "test")  # fmt: skip
