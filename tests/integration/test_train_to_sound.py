@@ -1,0 +1,173 @@
+"""The whole way on the tiny preset: codec, text encoder, flow matching, MeanFlow, export, int8, sound."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import save_file
+
+from edge_tta import GenerationRequest, TextToAudio
+from edge_tta.bundle.manifest import Generation
+from edge_tta.errors import ConfigError, DataError
+from edge_tta.model.checkpoint import load_model_checkpoint
+from edge_tta.model.presets import preset
+from edge_tta.train.run import run_recipe
+from edge_tta.train.teacher import Teacher
+from export.assemble import BundleText, export_bundle
+from quantization.recipe import QuantizationRecipe
+
+RATE = 44100
+TINY = preset("edge-tiny")
+
+
+def write_clips(folder: Path) -> None:
+    """Two labels that differ plainly: tones and noise bursts."""
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    rows = []
+    for index in range(12):
+        count = int(RATE * draw.uniform(0.3, 0.8))
+        label = "piano" if index % 2 else "rain"
+        time = np.arange(count) / RATE
+        sound = 0.5 * np.sin(2 * np.pi * 300 * (1 + index) * time) if index % 2 else 0.2 * draw.standard_normal(count)
+        soundfile.write(folder / f"{index}.wav", sound.astype(np.float32), RATE)
+        rows.append({"file": f"{index}.wav", "label": label, "licence": "CC0", "split": "val" if index > 9 else "train"})
+    with (folder / "metadata.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_teacher(folder: Path) -> None:
+    """A random checkpoint in the layout of a sentence encoder."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordPiece
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+
+    folder.mkdir()
+    words = ["[PAD]", "[UNK]", "rain", "piano", "falling", "sound", "note", "roof", "key", "the", "of", "on"]
+    tokenizer = Tokenizer(WordPiece({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = BertPreTokenizer()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "vocab.txt").write_text("\n".join(words))
+    width, inner = TINY.text_encoder.width, TINY.text_encoder.feedforward
+    make = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return 0.1 * torch.randn(*shape, generator=make)
+
+    weights = {
+        "embeddings.word_embeddings.weight": draw(len(words), width),
+        "embeddings.position_embeddings.weight": draw(64, width),
+        "embeddings.token_type_embeddings.weight": draw(2, width),
+        "embeddings.LayerNorm.weight": torch.ones(width),
+        "embeddings.LayerNorm.bias": torch.zeros(width),
+    }
+    for layer in range(2):
+        place = f"encoder.layer.{layer}."
+        for name, (out, into) in {
+            "attention.self.query": (width, width),
+            "attention.self.key": (width, width),
+            "attention.self.value": (width, width),
+            "attention.output.dense": (width, width),
+            "intermediate.dense": (inner, width),
+            "output.dense": (width, inner),
+        }.items():
+            weights[f"{place}{name}.weight"], weights[f"{place}{name}.bias"] = draw(out, into), draw(out)
+        for name in ("attention.output.LayerNorm", "output.LayerNorm"):
+            weights[f"{place}{name}.weight"], weights[f"{place}{name}.bias"] = torch.ones(width), torch.zeros(width)
+    save_file(weights, folder / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint trained for a few steps by every packaged recipe."""
+    root = tmp_path_factory.mktemp("workshop")
+    write_clips(root / "clips")
+    write_teacher(root / "teacher")
+    common = [f"checkpoint={root / 'model'}", "preset=edge-tiny", f"data.folder={root / 'clips'}", f"data.cache={root / 'cache'}"]
+    few = ["loop.steps=4", "loop.warmup_steps=1", "loop.log_every=2"]
+    windows = ["data.num_windows=12", "data.num_validation_windows=4", "data.windows.max_seconds=1.0",
+               "data.windows.short_seconds=0.8", "generator.frames=400", 'generator.sample_prompts=["rain"]']  # fmt: skip
+    recipes = {
+        "codec": [*few, "codec.batch=2", "codec.crop_frames=32", "codec.wave_batch=2"],
+        "text-encoder": [*few, f"text_encoder.teacher={root / 'teacher'}", "text_encoder.layers=[1]", "text_encoder.phrases=50",
+                         "text_encoder.captions_per_label=2", "text_encoder.joined_captions=20", "text_encoder.batch=8"],
+        "codec-adversarial": [*few, "codec.batch=2", "codec.crop_frames=64", "codec.wave_batch=1", f"codec.start={root / 'model'}"],
+        "flow": [*few, *windows],
+        "meanflow": [*few, *windows, f"generator.start={root / 'model'}"],
+    }  # fmt: skip
+    for name, overrides in recipes.items():
+        result = run_recipe(name, [*common, *overrides], output=root / "runs" / name)
+        assert result["finished"] and result["step"] == 4
+    return root
+
+
+def test_every_recipe_leaves_logs_samples_and_a_checkpoint(workshop: Path) -> None:
+    for run in (workshop / "runs").iterdir():
+        lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        losses = [value for line in lines for key, value in line.items() if key.endswith("loss")]
+        assert losses and all(np.isfinite(losses)), run.name
+        assert (run / "checkpoints/latest").read_text() == "step-00000004"
+        assert list((run / "tensorboard").iterdir())
+    for name in ("codec", "flow", "meanflow"):
+        samples = workshop / "runs" / name / "samples" / "step-00000004"
+        assert (samples / "spectrograms.png").stat().st_size > 500
+        assert list(samples.glob("*.wav"))
+    parts = {path.name for path in (workshop / "model").iterdir()}
+    assert parts == {"config.json", "codec.safetensors", "text_encoder.safetensors", "generator.safetensors", "tokenizer.model"}
+
+
+def test_the_trained_checkpoint_becomes_a_bundle_that_sounds(workshop: Path, tmp_path: Path) -> None:
+    text = BundleText(
+        "0.0.1", "Test.", "Apache-2.0", "Made by the test.", "# Test\n", "id\n", "", "workshop",
+        Generation(default_guidance=2.0, min_guidance=1.0, max_guidance=5.0, max_steps=4),
+    )  # fmt: skip
+    recipe = QuantizationRecipe("test", "dynamic", min_elements=64, reduce_range=True)
+    bundle = export_bundle(load_model_checkpoint(workshop / "model"), tmp_path / "bundle", text, recipe)
+    assert set(bundle.variants) == {"ort-int8", "ort-fp32"}
+    assert min(bundle.variants["ort-fp32"].parity_snr_db.values()) > 60
+    for precision in ("fp32", "int8"):
+        with TextToAudio.open(tmp_path / "bundle", precision=precision, threads=1) as model:
+            for steps in (1, 3):
+                result = model.generate(GenerationRequest("rain on a roof", seconds=0.9, steps=steps, seed=3))
+                assert result.audio.frames == round(0.9 * RATE)
+                assert result.precision == precision
+
+
+def test_resume_of_a_recipe_needs_to_be_asked_for(workshop: Path) -> None:
+    common = [f"checkpoint={workshop / 'model'}", "preset=edge-tiny", f"data.folder={workshop / 'clips'}",
+              f"data.cache={workshop / 'cache'}", "loop.steps=4", "loop.warmup_steps=1", "loop.log_every=2",
+              "codec.batch=2", "codec.crop_frames=32", "codec.wave_batch=2"]  # fmt: skip
+    with pytest.raises(ConfigError, match="--resume"):
+        run_recipe("codec", common, output=workshop / "runs" / "codec")
+    again = run_recipe("codec", common, output=workshop / "runs" / "codec", resume=True)
+    assert again["finished"] and again["step"] == 4
+
+
+def test_clips_without_a_permissive_licence_are_left_out(tmp_path: Path) -> None:
+    write_clips(tmp_path / "clips")
+    table = tmp_path / "clips" / "metadata.csv"
+    table.write_text(table.read_text().replace("CC0", "CC-BY-NC-3.0"))
+    with pytest.raises(DataError, match="no clips are left"):
+        run_recipe("codec", [f"data.folder={tmp_path / 'clips'}"], output=tmp_path / "run")
+
+
+def test_without_a_folder_the_message_says_how_to_give_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="data.folder"):
+        run_recipe("codec", output=tmp_path / "run")
+
+
+def test_teacher_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not found"):
+        Teacher(tmp_path)
+    write_teacher(tmp_path / "teacher")
+    save_file({"something": torch.zeros(1)}, tmp_path / "teacher" / "model.safetensors")
+    with pytest.raises(DataError, match="has no"):
+        Teacher(tmp_path / "teacher", heads=2)
