@@ -13,7 +13,18 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from edge_tta.cli import bench, doctor, evaluate, generate, info, recipes, reconstruct, train, verify
+from edge_tta.cli import (
+    bench,
+    doctor,
+    evaluate,
+    evaluate_codec,
+    generate,
+    info,
+    recipes,
+    reconstruct,
+    train,
+    verify,
+)
 from edge_tta.cli.console import note, say
 from edge_tta.cli.extras import extra_of, own_version
 from edge_tta.errors import Cancelled, EdgeTTAError, MissingExtraError
@@ -111,6 +122,7 @@ app.command("reconstruct")(reconstruct.reconstruct)
 app.command("train")(train.train)
 app.add_typer(recipes.app, name="recipes")
 app.command("evaluate")(evaluate.evaluate)
+app.command("evaluate-codec")(evaluate_codec.evaluate_codec)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

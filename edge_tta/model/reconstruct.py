@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,17 +36,37 @@ def reconstruct_file(source: Path, output: Path, checkpoint: Path) -> Audio:
         OutputError: the output cannot be written.
         MissingExtraError: the source has another rate and soxr is not installed.
     """
-    loaded = load_model_checkpoint(Path(checkpoint), parts=("codec",))
-    if loaded.codec is None:
-        raise ConfigError(f"{checkpoint} has no codec")
+    codec, spec = _load(Path(checkpoint))
     audio = read_audio(Path(source))
     if audio.seconds > MAX_SECONDS:
         raise DataError(f"{source}: {audio.seconds:.0f} s long, at most {MAX_SECONDS:.0f} s are allowed")
-    samples = reconstruct(loaded.codec, fit(audio, loaded.config.audio, Path(source)), loaded.config.audio)
+    samples = reconstruct(codec, fit(audio, spec, Path(source)), spec)
     # The codec may overshoot a little where the source is at full scale.
-    written = Audio(np.clip(samples, -1.0, 1.0), loaded.config.audio.sample_rate)
+    written = Audio(np.clip(samples, -1.0, 1.0), spec.sample_rate)
     write_audio(written, Path(output))
     return written
+
+
+def open_codec(checkpoint: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """A function from one channel float32 [N] at the codec's rate to its reconstruction [N].
+
+    Raises:
+        ConfigError: the checkpoint is missing or damaged.
+    """
+    codec, spec = _load(Path(checkpoint))
+
+    def through(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        planes = np.tile(np.asarray(samples, dtype=np.float32)[None], (spec.channels, 1))
+        return reconstruct(codec, planes, spec)[0]
+
+    return through
+
+
+def _load(checkpoint: Path) -> tuple[Codec, AudioSpec]:
+    loaded = load_model_checkpoint(checkpoint, parts=("codec",))
+    if loaded.codec is None:
+        raise ConfigError(f"{checkpoint} has no codec")
+    return loaded.codec, loaded.config.audio
 
 
 def fit(audio: Audio, spec: AudioSpec, source: Path) -> NDArray[np.float32]:

@@ -1,0 +1,49 @@
+"""``edge-tta evaluate-codec``: judge what the codec loses, by recognition and by distance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate_codec(
+    reference: Annotated[Path, typer.Option(help="Folder of real clips with a metadata.csv.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Model checkpoint that holds the codec.")] = Path(
+        "checkpoints/edge-10m"
+    ),
+    tagger: Annotated[Path, typer.Option(help="Folder of the sound tagger.")] = Path("checkpoints/tagger"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for report and pictures.")] = Path(
+        "evaluation"
+    ),
+    json_output: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Judge a codec on validation clips: what a tagger still recognises, and spectral distances."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+    from rich.progress import Progress
+
+    from edge_tta.cli.extras import require
+
+    require("torch", "eval", "judging a codec")
+    from edge_tta.evaluate.report import codec_markdown, report_json
+    from edge_tta.evaluate.run import evaluate_codec as judge
+    from edge_tta.model.reconstruct import open_codec
+
+    reconstruct = open_codec(checkpoint)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("reconstructing", total=None)
+        report = judge(
+            reconstruct,
+            reference,
+            tagger,
+            output,
+            subject=checkpoint.name,
+            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    if json_output:
+        typer.echo(report_json(report), nl=False)
+    else:
+        Console().print(Markdown(codec_markdown(report)))
+        typer.echo(f"Written to {output}")
