@@ -35,9 +35,20 @@ def write_clips(folder: Path) -> None:
         count = int(RATE * draw.uniform(0.3, 0.8))
         label = "piano" if index % 2 else "rain"
         time = np.arange(count) / RATE
-        sound = 0.5 * np.sin(2 * np.pi * 300 * (1 + index) * time) if index % 2 else 0.2 * draw.standard_normal(count)
+        sound = (
+            0.5 * np.sin(2 * np.pi * 300 * (1 + index) * time)
+            if index % 2
+            else 0.2 * draw.standard_normal(count)
+        )
         soundfile.write(folder / f"{index}.wav", sound.astype(np.float32), RATE)
-        rows.append({"file": f"{index}.wav", "label": label, "licence": "CC0", "split": "val" if index > 9 else "train"})
+        rows.append(
+            {
+                "file": f"{index}.wav",
+                "label": label,
+                "licence": "CC0",
+                "split": "val" if index > 9 else "train",
+            }
+        )
     with (folder / "metadata.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
@@ -81,7 +92,10 @@ def write_teacher(folder: Path) -> None:
         }.items():
             weights[f"{place}{name}.weight"], weights[f"{place}{name}.bias"] = draw(out, into), draw(out)
         for name in ("attention.output.LayerNorm", "output.LayerNorm"):
-            weights[f"{place}{name}.weight"], weights[f"{place}{name}.bias"] = torch.ones(width), torch.zeros(width)
+            weights[f"{place}{name}.weight"], weights[f"{place}{name}.bias"] = (
+                torch.ones(width),
+                torch.zeros(width),
+            )
     save_file(weights, folder / "model.safetensors")
 
 
@@ -91,18 +105,47 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("workshop")
     write_clips(root / "clips")
     write_teacher(root / "teacher")
-    common = [f"checkpoint={root / 'model'}", "preset=edge-tiny", f"data.folder={root / 'clips'}", f"data.cache={root / 'cache'}"]
+    common = [
+        f"checkpoint={root / 'model'}",
+        "preset=edge-tiny",
+        f"data.folder={root / 'clips'}",
+        f"data.cache={root / 'cache'}",
+    ]
     few = ["loop.steps=4", "loop.warmup_steps=1", "loop.log_every=2"]
-    windows = ["data.num_windows=12", "data.num_validation_windows=4", "data.windows.max_seconds=1.0",
-               "data.windows.short_seconds=0.8", "generator.frames=400", 'generator.sample_prompts=["rain"]']  # fmt: skip
+    windows = [
+        "data.num_windows=12",
+        "data.num_validation_windows=4",
+        "data.windows.max_seconds=1.0",
+        "data.windows.short_seconds=0.8",
+        "generator.frames=400",
+        'generator.sample_prompts=["rain"]',
+    ]
     recipes = {
         "codec": [*few, "codec.batch=2", "codec.crop_frames=32", "codec.wave_batch=2"],
-        "text-encoder": [*few, f"text_encoder.teacher={root / 'teacher'}", "text_encoder.layers=[1]", "text_encoder.phrases=50",
-                         "text_encoder.captions_per_label=2", "text_encoder.joined_captions=20", "text_encoder.batch=8"],
-        "codec-adversarial": [*few, "codec.batch=2", "codec.crop_frames=64", "codec.wave_batch=1", f"codec.start={root / 'model'}"],
+        "text-encoder": [
+            *few,
+            f"text_encoder.teacher={root / 'teacher'}",
+            "text_encoder.layers=[1]",
+            "text_encoder.phrases=50",
+            "text_encoder.captions_per_label=2",
+            "text_encoder.joined_captions=20",
+            "text_encoder.batch=8",
+        ],
+        "codec-adversarial": [
+            *few,
+            "codec.batch=2",
+            "codec.crop_frames=64",
+            "codec.wave_batch=1",
+            f"codec.start={root / 'model'}",
+        ],
         "flow": [*few, *windows],
-        "meanflow": [*few, *windows, f"generator.start={root / 'model'}"],
-    }  # fmt: skip
+        "meanflow": [
+            *few,
+            *windows,
+            f"generator.start={root / 'model'}",
+            f"generator.teacher={root / 'model'}",
+        ],
+    }
     for name, overrides in recipes.items():
         result = run_recipe(name, [*common, *overrides], output=root / "runs" / name)
         assert result["finished"] and result["step"] == 4
@@ -121,14 +164,27 @@ def test_every_recipe_leaves_logs_samples_and_a_checkpoint(workshop: Path) -> No
         assert (samples / "spectrograms.png").stat().st_size > 500
         assert list(samples.glob("*.wav"))
     parts = {path.name for path in (workshop / "model").iterdir()}
-    assert parts == {"config.json", "codec.safetensors", "text_encoder.safetensors", "generator.safetensors", "tokenizer.model"}
+    assert parts == {
+        "config.json",
+        "codec.safetensors",
+        "text_encoder.safetensors",
+        "generator.safetensors",
+        "tokenizer.model",
+    }
 
 
 def test_the_trained_checkpoint_becomes_a_bundle_that_sounds(workshop: Path, tmp_path: Path) -> None:
     text = BundleText(
-        "0.0.1", "Test.", "Apache-2.0", "Made by the test.", "# Test\n", "id\n", "", "workshop",
+        "0.0.1",
+        "Test.",
+        "Apache-2.0",
+        "Made by the test.",
+        "# Test\n",
+        "id\n",
+        "",
+        "workshop",
         Generation(default_guidance=2.0, min_guidance=1.0, max_guidance=5.0, max_steps=4),
-    )  # fmt: skip
+    )
     recipe = QuantizationRecipe("test", "dynamic", min_elements=64, reduce_range=True)
     bundle = export_bundle(load_model_checkpoint(workshop / "model"), tmp_path / "bundle", text, recipe)
     assert set(bundle.variants) == {"ort-int8", "ort-fp32"}
@@ -142,9 +198,18 @@ def test_the_trained_checkpoint_becomes_a_bundle_that_sounds(workshop: Path, tmp
 
 
 def test_resume_of_a_recipe_needs_to_be_asked_for(workshop: Path) -> None:
-    common = [f"checkpoint={workshop / 'model'}", "preset=edge-tiny", f"data.folder={workshop / 'clips'}",
-              f"data.cache={workshop / 'cache'}", "loop.steps=4", "loop.warmup_steps=1", "loop.log_every=2",
-              "codec.batch=2", "codec.crop_frames=32", "codec.wave_batch=2"]  # fmt: skip
+    common = [
+        f"checkpoint={workshop / 'model'}",
+        "preset=edge-tiny",
+        f"data.folder={workshop / 'clips'}",
+        f"data.cache={workshop / 'cache'}",
+        "loop.steps=4",
+        "loop.warmup_steps=1",
+        "loop.log_every=2",
+        "codec.batch=2",
+        "codec.crop_frames=32",
+        "codec.wave_batch=2",
+    ]
     with pytest.raises(ConfigError, match="--resume"):
         run_recipe("codec", common, output=workshop / "runs" / "codec")
     again = run_recipe("codec", common, output=workshop / "runs" / "codec", resume=True)
@@ -160,7 +225,7 @@ def test_clips_without_a_permissive_licence_are_left_out(tmp_path: Path) -> None
 
 
 def test_without_a_folder_the_message_says_how_to_give_one(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="data.folder"):
+    with pytest.raises(ConfigError, match=r"data\.folder"):
         run_recipe("codec", output=tmp_path / "run")
 
 

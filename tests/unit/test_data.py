@@ -47,13 +47,28 @@ def tone(seconds: float, hertz: float = 500.0, rate: int = RATE) -> np.ndarray:
 def folder(tmp_path: Path) -> Path:
     rows = []
     for index, (label, seconds, split) in enumerate(
-        [("dog bark", 0.4, "train"), ("dog bark", 0.6, "train"), ("rain", 3.0, "train"), ("rain", 2.0, "val"), ("piano", 1.0, "train")]
+        [
+            ("dog bark", 0.4, "train"),
+            ("dog bark", 0.6, "train"),
+            ("rain", 3.0, "train"),
+            ("rain", 2.0, "val"),
+            ("piano", 1.0, "train"),
+        ]
     ):
         name = f"{index}.wav"
         soundfile.write(tmp_path / name, tone(seconds, 200.0 + 100 * index), RATE)
         licence = "CC-BY-NC-3.0" if index == 4 else "CC0"
-        rows.append({"file": name, "label": label, "caption": f"own caption {index}", "licence": licence, "split": split,
-                     "duration": seconds, "bandwidth_hz": 3000 * (index + 1)})  # fmt: skip
+        rows.append(
+            {
+                "file": name,
+                "label": label,
+                "caption": f"own caption {index}",
+                "licence": licence,
+                "split": split,
+                "duration": seconds,
+                "bandwidth_hz": 3000 * (index + 1),
+            }
+        )
     write_table(tmp_path / "metadata.csv", rows)
     return tmp_path
 
@@ -74,9 +89,19 @@ def test_metadata_folder(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "allowed"),
-    [("CC0", True), ("CC-BY 3.0", True), ("Public-Domain", True), ("MIT", True), ("BSD-3-Clause", True), ("CC-BY-NC-3.0", False),
-     ("CC-BY-SA-4.0", False), ("CC BY-NC 3.0", False), ("All rights reserved", False), ("", False)],
-)  # fmt: skip
+    [
+        ("CC0", True),
+        ("CC-BY 3.0", True),
+        ("Public-Domain", True),
+        ("MIT", True),
+        ("BSD-3-Clause", True),
+        ("CC-BY-NC-3.0", False),
+        ("CC-BY-SA-4.0", False),
+        ("CC BY-NC 3.0", False),
+        ("All rights reserved", False),
+        ("", False),
+    ],
+)
 def test_licences(name: str, allowed: bool) -> None:
     assert is_permissive(name) is allowed
 
@@ -97,7 +122,10 @@ def test_missing_tables_and_columns(tmp_path: Path) -> None:
 
 
 def test_esc50_layout(tmp_path: Path) -> None:
-    rows = [{"filename": f"{fold}-1-A-0.wav", "fold": fold, "category": "crying_baby", "src_file": fold} for fold in (1, 5)]
+    rows = [
+        {"filename": f"{fold}-1-A-0.wav", "fold": fold, "category": "crying_baby", "src_file": fold}
+        for fold in (1, 5)
+    ]
     write_table(tmp_path / "meta" / "esc50.csv", rows)
     clips = read_esc50(tmp_path)
     assert [(clip.label, clip.split, clip.permissive) for clip in clips] == [
@@ -111,18 +139,29 @@ def test_captioned_layouts_take_only_what_is_there(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "rain.wav", tone(0.1), RATE)
     write_table(
         tmp_path / "audiocaps.csv",
-        [{"audiocap_id": i, "youtube_id": y, "start_time": 30, "caption": "A dog barks"} for i, y in enumerate(("abc", "gone"))],
+        [
+            {"audiocap_id": i, "youtube_id": y, "start_time": 30, "caption": "A dog barks"}
+            for i, y in enumerate(("abc", "gone"))
+        ],
     )
     write_table(
         tmp_path / "clotho.csv",
-        [{"file_name": name, **{f"caption_{i}": f"text {i}" for i in range(1, 6)}} for name in ("rain.wav", "gone.wav")],
+        [
+            {"file_name": name, **{f"caption_{i}": f"text {i}" for i in range(1, 6)}}
+            for name in ("rain.wav", "gone.wav")
+        ],
     )
     assert [clip.label for clip in read_audiocaps(tmp_path / "audiocaps.csv", tmp_path)] == ["A dog barks"]
     assert [len(clip.captions) for clip in read_clotho(tmp_path / "clotho.csv", tmp_path)] == [5]
 
 
-@pytest.mark.parametrize(("suffix", "rate", "channels"), [("wav", 44100, 1), ("flac", 48000, 2), ("ogg", 22050, 1), ("wav", 8000, 2)])
-def test_any_format_and_rate_becomes_mono_at_44100(tmp_path: Path, suffix: str, rate: int, channels: int) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "rate", "channels"),
+    [("wav", 44100, 1), ("flac", 48000, 2), ("ogg", 22050, 1), ("wav", 8000, 2)],
+)
+def test_any_format_and_rate_becomes_mono_at_44100(
+    tmp_path: Path, suffix: str, rate: int, channels: int
+) -> None:
     path = tmp_path / f"a.{suffix}"
     soundfile.write(path, np.stack([tone(1.0, 440.0, rate)] * channels, axis=1), rate)
     samples = decode_mono(path, RATE)
@@ -232,5 +271,10 @@ def test_validation_windows_use_validation_clips_only(folder: Path) -> None:
     with pytest.raises(DataError, match="no clip with label"):
         builder.build(1.0, "piano", default_rng(0))
     with pytest.raises(DataError, match="no clips in split"):
-        WindowBuilder([Clip("a", Path("a"), "rain")], ClipCache(np.zeros(1, np.int16), np.array([0, 1])), Captioner.from_package(),
-                      WindowPolicy(), "test")  # fmt: skip
+        WindowBuilder(
+            [Clip("a", Path("a"), "rain")],
+            ClipCache(np.zeros(1, np.int16), np.array([0, 1])),
+            Captioner.from_package(),
+            WindowPolicy(),
+            "test",
+        )

@@ -214,3 +214,26 @@ def test_flow_matching_learns_a_shift(tiny: Generator) -> None:
         optimiser.step()
         errors.append(float(loss.detach()))
     assert sum(errors[-5:]) < 0.5 * sum(errors[:5])
+
+
+def test_a_teacher_gives_the_target_its_guided_velocity(tiny: Generator) -> None:
+    """With r = t everywhere and a teacher, the student regresses on w v(c) + (1 - w) v(null) of the teacher alone."""
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        teacher = Generator(TINY)
+        nn.init.normal_(teacher.audio_out.linear.weight, std=0.3)
+    objective = MeanFlow(equal_share=1.0, power=0.0)
+    guidance, time = torch.tensor([1.0, 3.0]), torch.tensor([0.4, 0.8])
+    z, text = torch.randn(2, 5, TINY.latent_channels, generator=generator_of(0)), condition_of(2)
+    velocity = objective.teacher_velocity(teacher, z, time, guidance, text)
+    zero, one = torch.zeros(2), torch.ones(2)
+    arguments = (z, time, zero, text.tokens, text.pooled, text.seconds, one)
+    with torch.no_grad():
+        conditional = teacher(*arguments, text_mask=text.text_mask)
+        null = teacher(*arguments, text_mask=text.text_mask, drop=torch.tensor([True, True]))
+    scale = guidance[:, None, None]
+    torch.testing.assert_close(velocity, scale * conditional + (1 - scale) * null, atol=1e-6, rtol=1e-5)
+    data = torch.randn(6, 4, TINY.latent_channels, generator=generator_of(1))
+    with_teacher = objective.losses(tiny, data, condition_of(6), generator_of(3), teacher=teacher)
+    without = objective.losses(tiny, data, condition_of(6), generator_of(3))
+    assert not torch.allclose(with_teacher["loss"], without["loss"])

@@ -60,6 +60,14 @@ class MeanFlow:
         plain = torch.rand(count, generator=generator) < self.unguided_share
         return torch.where(plain, torch.ones_like(scale), scale)
 
+    def teacher_velocity(
+        self, teacher: nn.Module, z: Tensor, time: Tensor, guidance: Tensor, condition: Condition
+    ) -> Tensor:
+        """w v(c) + (1 - w) v(null) of a frozen flow-matching teacher, float32 [B, L, C]."""
+        conditional, null = _conditional_and_null(teacher, z, time, torch.ones_like(guidance), condition)
+        scale = per_row(guidance, z)
+        return scale * conditional + (1 - scale) * null
+
     def guided_velocity(
         self,
         model: nn.Module,
@@ -70,22 +78,7 @@ class MeanFlow:
         condition: Condition,
     ) -> Tensor:
         """v~ of every row, float32 [B, L, C]; two passes of the network without gradients."""
-        count = z.shape[0]
-        with torch.no_grad():
-            both = condition.twice()
-            drop = torch.arange(2 * count, device=z.device) >= count
-            predicted = model(
-                torch.cat([z, z]),
-                torch.cat([time, time]),
-                torch.zeros(2 * count, device=z.device),
-                both.tokens,
-                both.pooled,
-                both.seconds,
-                torch.cat([guidance, torch.ones_like(guidance)]),
-                text_mask=both.text_mask,
-                drop=drop,
-            )
-        own, null = predicted[:count], predicted[count:]
+        own, null = _conditional_and_null(model, z, time, guidance, condition)
         own_share = per_row(
             torch.where(guidance > 1, torch.full_like(guidance, self.kappa), torch.zeros_like(guidance)), z
         )
@@ -93,9 +86,18 @@ class MeanFlow:
         return data_share * velocity + own_share * own + (1 - data_share - own_share) * null
 
     def losses(
-        self, model: nn.Module, data: Tensor, condition: Condition, generator: Generator
+        self,
+        model: nn.Module,
+        data: Tensor,
+        condition: Condition,
+        generator: Generator,
+        teacher: nn.Module | None = None,
     ) -> dict[str, Tensor]:
         """Scalar losses of a batch of latents float32 [B, L, C]; ``loss`` is what to minimise.
+
+        With a ``teacher`` the target velocity is the teacher's guided one instead of the sample's own: a
+        deterministic field, so the derivative's tangent carries no sampling noise. On little compute this is
+        what keeps the target from running away (docs/decisions/0005).
 
         ``error`` is the unweighted squared error: with p = 1 the weighted loss itself hardly moves.
         """
@@ -107,8 +109,12 @@ class MeanFlow:
         drop = torch.rand(count, generator=generator) < self.null_share
         guidance = torch.where(drop, torch.ones(count), self.draw_guidance(count, generator))
         z, velocity = interpolate(data, noise, time), noise - data
-        target = self.guided_velocity(model, z, velocity, time, guidance, condition)
-        target = torch.where(per_row(drop, z), velocity, target)
+        if teacher is None:
+            target = self.guided_velocity(model, z, velocity, time, guidance, condition)
+            target = torch.where(per_row(drop, z), velocity, target)
+        else:
+            drop = torch.zeros_like(drop)
+            target = self.teacher_velocity(teacher, z, time, guidance, condition)
         duration = time - start
         equal = int(self.equal_share * count)
         if equal < count:
@@ -142,6 +148,27 @@ class MeanFlow:
         weight = (error.detach() + self.floor) ** -self.power
         whole = error.detach()[equal:].mean() if equal < count else error.new_zeros(())
         return {"loss": (weight * error).mean(), "error": error.detach().mean(), "interval_error": whole}
+
+
+@torch.no_grad()
+def _conditional_and_null(
+    model: nn.Module, z: Tensor, time: Tensor, guidance: Tensor, condition: Condition
+) -> tuple[Tensor, Tensor]:
+    """Instantaneous velocities with and without text, in one batch of twice the size."""
+    count = z.shape[0]
+    both = condition.twice()
+    predicted = model(
+        torch.cat([z, z]),
+        torch.cat([time, time]),
+        torch.zeros(2 * count, device=z.device),
+        both.tokens,
+        both.pooled,
+        both.seconds,
+        torch.cat([guidance, torch.ones_like(guidance)]),
+        text_mask=both.text_mask,
+        drop=torch.arange(2 * count, device=z.device) >= count,
+    )
+    return predicted[:count], predicted[count:]
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from edge_tta.errors import ConfigError
 from edge_tta.flow.objectives.flow_matching import FlowMatching
 from edge_tta.flow.objectives.mean_flow import MeanFlow
 from edge_tta.flow.sampler import sample
-from edge_tta.model.checkpoint import load_part, read_config, save_part
+from edge_tta.model.checkpoint import load_model_checkpoint, save_part
 from edge_tta.model.codec import Codec
 from edge_tta.model.generator import Generator
 from edge_tta.noise import gaussian_noise
@@ -28,6 +28,8 @@ class GeneratorStageConfig:
 
     start: str = ""
     """Checkpoint directory whose generator is the start; empty for fresh weights."""
+    teacher: str = ""
+    """Checkpoint directory of a flow-matching generator whose guided velocity MeanFlow learns to integrate."""
     frames: int = 2400
     """Latent frames in a batch."""
     max_frames: int = 259
@@ -82,10 +84,20 @@ class GeneratorStage:
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             self.generator = Generator(model.generator)
+        self.teacher: Generator | None = None
+        if config.teacher:
+            if config.mean_flow is None:
+                raise ConfigError("generator stage: only mean_flow takes a teacher")
+            self.teacher = self._load(Path(config.teacher)).requires_grad_(False)
         if config.start:
-            directory = Path(config.start)
-            started = load_part(directory, read_config(directory), "generator")
-            self.generator.load_state_dict(started.state_dict(), strict=True)
+            self.generator.load_state_dict(self._load(Path(config.start)).state_dict(), strict=True)
+
+    @staticmethod
+    def _load(directory: Path) -> Generator:
+        loaded = load_model_checkpoint(directory, parts=("generator",)).generator
+        if loaded is None:
+            raise ConfigError(f"{directory} has no generator")
+        return loaded
 
     def modules(self) -> dict[str, nn.Module]:
         """The generator alone; codec and text encoder stay as they are."""
@@ -108,6 +120,10 @@ class GeneratorStage:
 
     def losses(self, group: str, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """The objective's losses."""
+        if isinstance(self.objective, MeanFlow):
+            return self.objective.losses(
+                self.generator, batch.latents, batch.condition, generator, teacher=self.teacher
+            )
         return self.objective.losses(self.generator, batch.latents, batch.condition, generator)
 
     def validate(self) -> dict[str, float]:
