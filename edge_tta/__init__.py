@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from edge_tta.runtime.pipeline import TextToAudio
     from edge_tta.runtime.request import GenerationRequest, GenerationResult
 
+__version__ = "0.1.0"
+
 __all__ = ["Audio", "Bundle", "EdgeTTAError", "GenerationRequest", "GenerationResult", "TextToAudio"]
 
 _HOMES = {
@@ -33,10 +35,6 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("edge-tta")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'edge_tta' has no attribute '{name}'")

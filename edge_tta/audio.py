@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +19,9 @@ from edge_tta.errors import DataError, OutputError, RequestError
 SUBTYPES = {"s16": "PCM_16", "f32": "FLOAT"}
 FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 
+MAX_SAMPLES = 2**28
+"""Most samples of all channels that ``read_audio`` takes: 1 GiB as float32, an hour and 41 minutes of 44.1 kHz mono."""
+
 
 @dataclass(frozen=True, eq=False)
 class Audio:
@@ -28,10 +33,12 @@ class Audio:
     """Hz."""
 
     def __post_init__(self) -> None:
-        if self.samples.ndim != 2 or self.samples.dtype != np.float32:
+        if self.samples.ndim != 2 or self.samples.dtype != np.float32 or len(self.samples) == 0:
             raise RequestError(
                 f"audio must be float32 [channels, frames], got {self.samples.dtype} {self.samples.shape}"
             )
+        if self.sample_rate < 1:
+            raise RequestError(f"the sample rate of audio must be at least 1 Hz, got {self.sample_rate}")
         if not np.isfinite(self.samples).all():
             raise RequestError("audio holds NaN or infinite samples")
 
@@ -56,15 +63,15 @@ class Audio:
         return float(np.abs(self.samples).max()) if self.samples.size else 0.0
 
     def to_bytes(self, suffix: str = ".wav", subtype: str = "s16", comment: str = "") -> bytes:
-        """The audio as a WAV or FLAC file.
+        """The audio as a WAV or FLAC file; equal audio and comment give equal bytes.
 
         Args:
             suffix: ".wav" or ".flac".
-            subtype: "s16" or "f32"; FLAC is always s16.
-            comment: stored in the file's comment field if not empty.
+            subtype: "s16" (rounded, 1.0 becomes 32767, clipped beyond) or "f32"; FLAC is always s16.
+            comment: stored in the file's comment field (ICMT of a WAV) if not empty.
 
         Raises:
-            OutputError: unknown suffix or sample format.
+            OutputError: unknown suffix or sample format, or a rate or channel count the format cannot hold.
         """
         import soundfile
 
@@ -78,13 +85,30 @@ class Audio:
         if stored == "PCM_16":
             data = np.clip(np.round(data * 32767.0), -32768, 32767).astype(np.int16)
         buffer = io.BytesIO()
-        with soundfile.SoundFile(
-            buffer, "w", self.sample_rate, self.channels, format=kind, subtype=stored
-        ) as stream:
-            if comment:
-                stream.comment = comment
-            stream.write(data)
-        return buffer.getvalue()
+        try:
+            with soundfile.SoundFile(
+                buffer, "w", self.sample_rate, self.channels, format=kind, subtype=stored
+            ) as stream:
+                if comment:
+                    stream.comment = comment
+                stream.write(data)
+        except soundfile.LibsndfileError as error:
+            raise OutputError(
+                f"a {kind} file cannot hold {self.channels} channels at {self.sample_rate} Hz ({error.error_string})"
+            ) from error
+        return _without_clock(buffer.getvalue())
+
+
+def _without_clock(wav: bytes) -> bytes:
+    """Zero the time of writing that libsndfile puts into the PEAK chunk of float WAV files."""
+    position = 12
+    while wav[:4] == b"RIFF" and position + 8 <= len(wav):
+        if wav[position : position + 4] == b"PEAK":
+            # After the chunk's name and size: version, then time, 4 bytes each.
+            return wav[: position + 12] + bytes(4) + wav[position + 16 :]
+        size = int.from_bytes(wav[position + 4 : position + 8], "little")
+        position += 8 + size + size % 2
+    return wav
 
 
 def write_audio(audio: Audio, path: Path, subtype: str = "s16", comment: str = "") -> None:
@@ -99,27 +123,39 @@ def write_audio(audio: Audio, path: Path, subtype: str = "s16", comment: str = "
 def write_file(path: Path, data: bytes) -> None:
     """Write bytes to a temporary sibling, flush to disk and rename over ``path``.
 
+    A symbolic link is followed: its target is replaced, the link stays.
+
     Raises:
         OutputError: one line with path and reason.
     """
-    if path.is_dir():
-        raise OutputError(f"cannot write {path}: it is a directory")
-    part = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
+        target = Path(os.path.realpath(path))
+        if target.is_dir():
+            raise OutputError(f"cannot write {path}: it is a directory")
+        # Renaming over a device or fifo would put a plain file in its place.
+        if target.exists() and not target.is_file():
+            raise OutputError(f"cannot write {path}: it is not a regular file")
+        # Short enough for the longest legal name, different for every thread that writes.
+        part = target.with_name(f".{target.name[:40]}.tmp-{os.getpid()}-{threading.get_ident()}")
         try:
             with part.open("wb") as stream:
                 _write_all(stream, data)
-            os.replace(part, path)
+            os.replace(part, target)
         finally:
             part.unlink(missing_ok=True)
+        sync_directory(target.parent)
     except OSError as error:
         reason = {
             errno.ENOSPC: "the disk is full",
+            errno.EDQUOT: "the disk quota is used up",
             errno.ENOENT: f"the directory {path.parent} does not exist",
+            errno.ENOTDIR: f"{path.parent} is not a directory",
             errno.EACCES: "permission denied",
             errno.EROFS: "the file system is read-only",
         }.get(error.errno or 0, error.strerror or str(error))
         raise OutputError(f"cannot write {path}: {reason}") from error
+    except ValueError as error:
+        raise OutputError(f"cannot write {str(path)!r}: not a possible file name ({error})") from error
 
 
 def _write_all(stream: BinaryIO, data: bytes) -> None:
@@ -128,18 +164,35 @@ def _write_all(stream: BinaryIO, data: bytes) -> None:
     os.fsync(stream.fileno())
 
 
+def sync_directory(directory: Path) -> None:
+    """Ask for a directory's entries to be on disk; systems that cannot do it for directories are let be."""
+    with contextlib.suppress(OSError):
+        handle = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def read_audio(path: Path) -> Audio:
     """Read any file libsndfile can, at its own rate and channel count.
 
     Raises:
-        DataError: missing, unreadable, empty or not finite.
+        DataError: missing, unreadable, empty, longer than ``MAX_SAMPLES`` or not finite.
     """
     import soundfile
 
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+        with soundfile.SoundFile(path) as stream:
+            # A header may claim any length; the memory for it would be taken before the first sample is read.
+            if stream.frames * stream.channels > MAX_SAMPLES:
+                raise DataError(
+                    f"{path}: claims {stream.frames} frames of {stream.channels} channels, "
+                    f"at most {MAX_SAMPLES} samples are read"
+                )
+            samples, rate = stream.read(dtype="float32", always_2d=True), int(stream.samplerate)
+    except (soundfile.LibsndfileError, OSError, RuntimeError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as audio ({error})") from error
     if len(samples) == 0 or not np.isfinite(samples).all():
         raise DataError(f"{path}: holds no audio, or samples that are not finite")
-    return Audio(np.ascontiguousarray(samples.T), int(rate))
+    return Audio(np.ascontiguousarray(samples.T), rate)

@@ -17,6 +17,23 @@ from edge_tta.errors import ConfigError
 T = TypeVar("T")
 
 SCHEMA_VERSION = 1
+MAX_LATENT_VALUES = 2**22
+"""Most numbers in the latent of the longest sound: a configuration cannot ask for gigabytes."""
+
+
+def _require(config: Any, **bounds: tuple[float, float]) -> None:
+    """Refuse fields outside their bounds, both ends allowed; NaN is outside of everything."""
+    for name, (low, high) in bounds.items():
+        value = getattr(config, name)
+        if not low <= value <= high:
+            raise ConfigError(f"{name} {value!r} is out of range: allowed are {low:g} to {high:g}")
+
+
+def _require_odd(config: Any, *names: str) -> None:
+    """Even kernels cannot keep the length of a sequence with equal padding on both sides."""
+    for name in names:
+        if getattr(config, name) % 2 == 0:
+            raise ConfigError(f"{name} {getattr(config, name)} must be odd")
 
 
 @dataclass(frozen=True)
@@ -35,6 +52,14 @@ class AudioSpec:
     """Shortest duration a request may ask for."""
     max_seconds: float = 12.0
     """Longest duration a request may ask for."""
+
+    def __post_init__(self) -> None:
+        _require(self, sample_rate=(4000, 192000), channels=(1, 2), hop=(1, 65536), latent_channels=(1, 1024))
+        _require(self, min_seconds=(0.01, 60), max_seconds=(0.01, 60))
+        if self.min_seconds > self.max_seconds:
+            raise ConfigError(f"min_seconds {self.min_seconds} is above max_seconds {self.max_seconds}")
+        if self.latent_frames(self.max_seconds) * self.latent_channels > MAX_LATENT_VALUES:
+            raise ConfigError(f"the latent of {self.max_seconds} s has more than {MAX_LATENT_VALUES} values")
 
     def num_samples(self, seconds: float) -> int:
         """Exact number of audio frames for a duration in seconds."""
@@ -61,6 +86,10 @@ class TextEncoderConfig:
     """Attention heads."""
     feedforward: int = 1536
     """Inner width of the feed-forward layers."""
+
+    def __post_init__(self) -> None:
+        _require(self, vocab_size=(1, 2**20), max_tokens=(2, 512), width=(1, 8192), depth=(0, 64))
+        _require(self, heads=(1, 128), feedforward=(1, 65536))
 
 
 @dataclass(frozen=True)
@@ -89,6 +118,12 @@ class GeneratorConfig:
     """Fourier features of each scalar condition (time, duration, seconds, guidance)."""
     shared_modulation: bool = False
     """One modulation for all blocks plus a learned offset per block, instead of one Linear a block."""
+
+    def __post_init__(self) -> None:
+        _require(self, latent_channels=(1, 1024), text_width=(1, 8192), width=(1, 8192), heads=(1, 128))
+        _require(self, joint_blocks=(0, 64), audio_blocks=(0, 64), feedforward=(1, 65536))
+        _require(self, kernel=(1, 63), stem_kernel=(1, 63), time_features=(2, 4096))
+        _require_odd(self, "kernel", "stem_kernel")
 
 
 @dataclass(frozen=True)
@@ -124,6 +159,14 @@ class CodecConfig:
     noise_frames: int = 1040
     """STFT frames of fixed white noise that give noisy bins their phase; longer sounds go round."""
 
+    def __post_init__(self) -> None:
+        _require(self, latent_channels=(1, 1024), n_fft=(2, 16384), frame_width=(1, 8192))
+        _require(self, stft_hop=(1, self.n_fft), latent_width=(1, 8192), expansion=(1, 16), kernel=(1, 63))
+        blocks = ("encoder_frame", "encoder_latent", "decoder_latent", "decoder_frame")
+        _require(self, **{f"{name}_blocks": (0, 64) for name in blocks})
+        _require(self, tonal_bins=(0, 8193), bands=(1, 8193), noise_frames=(1, 2**16))
+        _require_odd(self, "kernel")
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -136,6 +179,24 @@ class ModelConfig:
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     codec: CodecConfig = field(default_factory=CodecConfig)
     schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        if self.schema_version != SCHEMA_VERSION:
+            raise ConfigError(
+                f"schema_version {self.schema_version} is not {SCHEMA_VERSION}, the one this release reads"
+            )
+        latent, codec, generator = self.audio.latent_channels, self.codec, self.generator
+        if not latent == codec.latent_channels == generator.latent_channels:
+            raise ConfigError(
+                f"latent_channels differ: audio {latent}, codec {codec.latent_channels}, "
+                f"generator {generator.latent_channels}"
+            )
+        if generator.text_width != self.text_encoder.width:
+            raise ConfigError(
+                f"generator.text_width {generator.text_width} is not text_encoder.width {self.text_encoder.width}"
+            )
+        if self.audio.hop % codec.stft_hop:
+            raise ConfigError(f"codec.stft_hop {codec.stft_hop} does not divide audio.hop {self.audio.hop}")
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON of this configuration, hexadecimal."""
@@ -150,7 +211,16 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def config_digest(config: Any) -> str:
     """SHA-256 of a configuration dataclass as canonical JSON (sorted keys, no spaces), hexadecimal."""
-    canonical = json.dumps(to_dict(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return dict_digest(to_dict(config))
+
+
+def dict_digest(plain: dict[str, Any]) -> str:
+    """SHA-256 of a plain dictionary as canonical JSON, hexadecimal.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
@@ -163,7 +233,7 @@ def from_dict(cls: type[T], data: Any, where: str = "") -> T:
         where: dotted path of ``data`` inside the document, for messages.
 
     Raises:
-        ConfigError: unknown key (the nearest known key is named), missing key or wrong type.
+        ConfigError: unknown key (the nearest known key is named), missing key, wrong type, value out of range.
     """
     place = where or cls.__name__
     if not isinstance(data, dict):
@@ -183,7 +253,7 @@ def from_dict(cls: type[T], data: Any, where: str = "") -> T:
             raise ConfigError(f"{place}: missing key '{name}'")
     try:
         return cls(**values)
-    except (ValueError, TypeError) as error:
+    except (ConfigError, ValueError, TypeError) as error:
         raise ConfigError(f"{place}: {error}") from error
 
 

@@ -6,6 +6,9 @@ pairs of words become normals by Box-Muller in float64, rounded once to float32.
 
 from __future__ import annotations
 
+import math
+import operator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,24 +46,36 @@ def philox_4x32(counter: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np
     return np.stack([x0, x1, x2, x3], axis=1)
 
 
+def _word64(name: str, value: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise RequestError(f"{name} must be an integer, got {type(value).__name__}") from None
+    if not 0 <= number <= MAX_SEED:
+        # A number of a million digits is not repeated.
+        shown = str(number) if abs(number) < 10**40 else "with more than 40 digits"
+        raise RequestError(f"{name} {shown} is out of range: allowed are 0 to {MAX_SEED}")
+    return number
+
+
 def gaussian_noise(seed: int, shape: tuple[int, ...], stream: int = 0) -> NDArray[np.float32]:
     """Standard normal noise as a function of seed, stream and position alone.
 
     Args:
         seed: 0 .. 2**63 - 1; the key of the generator.
-        shape: filled in row-major order, so a longer [L, C] array starts with the shorter one.
+        shape: sizes >= 0, filled in row-major order, so a longer [L, C] array starts with the shorter one.
         stream: independent sequences of one seed, 0 .. 2**63 - 1.
 
     Returns:
         float32 array of ``shape``.
 
     Raises:
-        RequestError: seed or stream out of range.
+        RequestError: seed or stream is no integer or out of range, or a size is negative.
     """
-    for name, value in (("seed", seed), ("stream", stream)):
-        if not 0 <= value <= MAX_SEED:
-            raise RequestError(f"{name} {value} is out of range: allowed are 0 to {MAX_SEED}")
-    count = int(np.prod(shape, dtype=np.int64))
+    seed, stream = _word64("seed", seed), _word64("stream", stream)
+    if any(size < 0 for size in shape):
+        raise RequestError(f"noise of shape {shape}: sizes must not be negative")
+    count = math.prod(shape)
     blocks = np.arange((count + 3) // 4, dtype=np.uint64)
     counter = np.empty((len(blocks), 4), dtype=np.uint64)
     counter[:, 0], counter[:, 1] = blocks & _LOW, blocks >> _HALF

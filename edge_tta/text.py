@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from dataclasses import dataclass
 
@@ -14,7 +13,8 @@ from edge_tta.errors import BundleError, RequestError
 MAX_PROMPT_BYTES = 4096
 """Longest prompt in UTF-8 bytes; anything longer is refused before any work."""
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f​-‏‪-‮⁠-⁤﻿]")
+_INVISIBLE = frozenset({"Cc", "Cf"})
+"""Unicode categories that are dropped: control and format characters (zero width, text direction, soft hyphen)."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ class TokenizedPrompt:
 
 
 def normalise(prompt: str) -> str:
-    """Prompt as the model reads it: NFKC, no control characters, single spaces, lower case.
+    """Prompt as the model reads it: NFKC, no control or format characters, lower case, single spaces.
+
+    The tokenizer and the text encoder are trained on text of this form. Applying it twice changes nothing more.
 
     Raises:
         RequestError: empty, too long, invalid Unicode, or without any letter or digit.
@@ -45,8 +47,13 @@ def normalise(prompt: str) -> str:
         raise RequestError(f"prompt has {size} bytes; at most {MAX_PROMPT_BYTES} are allowed")
     if "\x00" in prompt:
         raise RequestError("prompt holds a NUL character")
-    text = _CONTROL.sub("", unicodedata.normalize("NFKC", prompt))
-    text = " ".join(text.split()).lower()
+    text = "".join(
+        character
+        for character in unicodedata.normalize("NFKC", prompt)
+        if character.isspace() or unicodedata.category(character) not in _INVISIBLE
+    )
+    # Lower case can decompose letters, and a dropped character may have kept two from composing.
+    text = " ".join(unicodedata.normalize("NFKC", text.lower()).split())
     if not text:
         raise RequestError("prompt is empty; describe a sound, as in 'rain on a tin roof'")
     if not any(character.isalnum() for character in text):

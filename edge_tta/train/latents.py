@@ -82,6 +82,8 @@ class Batch:
     condition: Condition
     labels: tuple[tuple[str, ...], ...]
     captions: tuple[str, ...]
+    step: int
+    """Step the batch was drawn for."""
 
 
 class LatentSet:
@@ -167,7 +169,7 @@ class LatentSet:
         seconds = torch.tensor([min(cut, self.records[i]["seconds"]) for i in chosen], dtype=torch.float32)
         latents = (torch.from_numpy(rows.astype(np.float32)) - self.mean) / self.std
         labels = tuple(tuple(self.records[i]["labels"]) for i in chosen)
-        return Batch(latents, self.condition(captions, seconds), labels, captions)
+        return Batch(latents, self.condition(captions, seconds), labels, captions, step)
 
     def condition(self, captions: tuple[str, ...], seconds: Tensor) -> Condition:
         """Padded text features of cached captions."""

@@ -145,6 +145,12 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
             f"generator.start={root / 'model'}",
             f"generator.teacher={root / 'model'}",
         ],
+        "integrated-flow": [
+            *few,
+            *windows,
+            f"generator.start={root / 'model'}",
+            f"generator.teacher={root / 'model'}",
+        ],
     }
     for name, overrides in recipes.items():
         result = run_recipe(name, [*common, *overrides], output=root / "runs" / name)
@@ -159,7 +165,7 @@ def test_every_recipe_leaves_logs_samples_and_a_checkpoint(workshop: Path) -> No
         assert losses and all(np.isfinite(losses)), run.name
         assert (run / "checkpoints/latest").read_text() == "step-00000004"
         assert list((run / "tensorboard").iterdir())
-    for name in ("codec", "flow", "meanflow"):
+    for name in ("codec", "flow", "meanflow", "integrated-flow"):
         samples = workshop / "runs" / name / "samples" / "step-00000004"
         assert (samples / "spectrograms.png").stat().st_size > 500
         assert list(samples.glob("*.wav"))

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from edge_tta.flow.objectives.flow_matching import FlowMatching
-from edge_tta.flow.objectives.mean_flow import MeanFlow, mean_target
+from edge_tta.flow.objectives.integrated_flow import IntegratedFlow
+from edge_tta.flow.objectives.mean_flow import MeanFlow, guided_teacher_velocity, mean_target
 from edge_tta.flow.path import Condition, immiscible_noise, interpolate
 from edge_tta.flow.sampler import sample
 from edge_tta.flow.times import LogitNormal, Uniform, sample_pairs
@@ -225,7 +226,7 @@ def test_a_teacher_gives_the_target_its_guided_velocity(tiny: Generator) -> None
     objective = MeanFlow(equal_share=1.0, power=0.0)
     guidance, time = torch.tensor([1.0, 3.0]), torch.tensor([0.4, 0.8])
     z, text = torch.randn(2, 5, TINY.latent_channels, generator=generator_of(0)), condition_of(2)
-    velocity = objective.teacher_velocity(teacher, z, time, guidance, text)
+    velocity = guided_teacher_velocity(teacher, z, time, guidance, text)
     zero, one = torch.zeros(2), torch.ones(2)
     arguments = (z, time, zero, text.tokens, text.pooled, text.seconds, one)
     with torch.no_grad():
@@ -237,3 +238,35 @@ def test_a_teacher_gives_the_target_its_guided_velocity(tiny: Generator) -> None
     with_teacher = objective.losses(tiny, data, condition_of(6), generator_of(3), teacher=teacher)
     without = objective.losses(tiny, data, condition_of(6), generator_of(3))
     assert not torch.allclose(with_teacher["loss"], without["loss"])
+
+
+def test_integrated_couples_end_where_the_teacher_ends() -> None:
+    """With many teacher steps the quotient is the exact flow's average velocity."""
+
+    class Instantaneous(GaussianFlow):
+        def forward(self, latent: Tensor, time: Tensor, duration: Tensor, *a: Tensor, **k: object) -> Tensor:
+            return super().forward(latent, time, torch.zeros_like(duration))
+
+    objective = IntegratedFlow(teacher_steps=200, one_step_share=0.5)
+    data = 0.4 * torch.randn(12, 3, 2, generator=generator_of(0)) + 1.0
+    couples = objective.couples(Instantaneous(1.0, 0.4), data, condition_of(12), generator_of(1))
+    exact = GaussianFlow(1.0, 0.4)(couples.z, couples.time, couples.duration)
+    torch.testing.assert_close(couples.velocity, exact, atol=0.05, rtol=0.05)
+    assert bool((couples.guidance >= 2).all()) and bool((couples.guidance <= 6).all())
+    assert int((couples.time == 1).sum()) > 0 and bool((couples.duration >= 0).all())
+
+
+def test_integrated_flow_teaches_one_step(tiny: Generator) -> None:
+    """A student of an exact Gaussian flow makes its data in one step."""
+    teacher, objective = GaussianFlow(1.0, 0.2), IntegratedFlow(teacher_steps=8)
+    optimiser = torch.optim.Adam(tiny.parameters(), 3e-3)
+    text = condition_of(16)
+    errors = []
+    for step in range(80):
+        data = 0.2 * torch.randn(16, 4, TINY.latent_channels, generator=generator_of(step)) + 1.0
+        losses = objective.losses(tiny, objective.couples(teacher, data, text, generator_of(step)), text)
+        optimiser.zero_grad()
+        losses["loss"].backward()
+        optimiser.step()
+        errors.append(losses["loss"].item())
+    assert sum(errors[-5:]) < 0.3 * sum(errors[:5])

@@ -60,14 +60,6 @@ class MeanFlow:
         plain = torch.rand(count, generator=generator) < self.unguided_share
         return torch.where(plain, torch.ones_like(scale), scale)
 
-    def teacher_velocity(
-        self, teacher: nn.Module, z: Tensor, time: Tensor, guidance: Tensor, condition: Condition
-    ) -> Tensor:
-        """w v(c) + (1 - w) v(null) of a frozen flow-matching teacher, float32 [B, L, C]."""
-        conditional, null = _conditional_and_null(teacher, z, time, torch.ones_like(guidance), condition)
-        scale = per_row(guidance, z)
-        return scale * conditional + (1 - scale) * null
-
     def guided_velocity(
         self,
         model: nn.Module,
@@ -114,7 +106,7 @@ class MeanFlow:
             target = torch.where(per_row(drop, z), velocity, target)
         else:
             drop = torch.zeros_like(drop)
-            target = self.teacher_velocity(teacher, z, time, guidance, condition)
+            target = guided_teacher_velocity(teacher, z, time, guidance, condition)
         duration = time - start
         equal = int(self.equal_share * count)
         if equal < count:
@@ -169,6 +161,16 @@ def _conditional_and_null(
         drop=torch.arange(2 * count, device=z.device) >= count,
     )
     return predicted[:count], predicted[count:]
+
+
+@torch.no_grad()
+def guided_teacher_velocity(
+    teacher: nn.Module, z: Tensor, time: Tensor, guidance: Tensor, condition: Condition
+) -> Tensor:
+    """w v(c) + (1 - w) v(null) of a frozen flow-matching teacher, float32 [B, L, C]."""
+    conditional, null = _conditional_and_null(teacher, z, time, torch.ones_like(guidance), condition)
+    scale = per_row(guidance, z)
+    return scale * conditional + (1 - scale) * null
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from edge_tta.config import ModelConfig
 from edge_tta.errors import ConfigError
 from edge_tta.flow.objectives.flow_matching import FlowMatching
+from edge_tta.flow.objectives.integrated_flow import Couples, IntegratedFlow
 from edge_tta.flow.objectives.mean_flow import MeanFlow
 from edge_tta.flow.sampler import sample
 from edge_tta.model.checkpoint import load_model_checkpoint, save_part
@@ -49,6 +50,9 @@ class GeneratorStageConfig:
     flow_matching: FlowMatching | None = None
     """Objective settings; exactly one objective is given."""
     mean_flow: MeanFlow | None = None
+    integrated_flow: IntegratedFlow | None = None
+    reuse: int = 1
+    """Steps that train on the same couples of ``integrated_flow``: making them costs more than learning from them."""
 
 
 class GeneratorStage:
@@ -70,10 +74,14 @@ class GeneratorStage:
         validation: LatentSet | None,
         codec: Codec,
     ) -> None:
-        given = [objective for objective in (config.flow_matching, config.mean_flow) if objective is not None]
+        choices = (config.flow_matching, config.mean_flow, config.integrated_flow)
+        given = [objective for objective in choices if objective is not None]
         if len(given) != 1:
-            raise ConfigError("generator stage: give exactly one of flow_matching and mean_flow")
-        self.objective: FlowMatching | MeanFlow = given[0]
+            raise ConfigError(
+                "generator stage: give exactly one of flow_matching, mean_flow and integrated_flow"
+            )
+        self.objective: FlowMatching | MeanFlow | IntegratedFlow = given[0]
+        self._couples: tuple[int, Couples] | None = None
         self.config, self.model, self.data, self.validation, self.codec = (
             config,
             model,
@@ -86,9 +94,11 @@ class GeneratorStage:
             self.generator = Generator(model.generator)
         self.teacher: Generator | None = None
         if config.teacher:
-            if config.mean_flow is None:
-                raise ConfigError("generator stage: only mean_flow takes a teacher")
+            if config.flow_matching is not None:
+                raise ConfigError("generator stage: flow_matching takes no teacher")
             self.teacher = self._load(Path(config.teacher)).requires_grad_(False)
+        if config.integrated_flow is not None and self.teacher is None:
+            raise ConfigError("generator stage: integrated_flow needs generator.teacher")
         if config.start:
             self.generator.load_state_dict(self._load(Path(config.start)).state_dict(), strict=True)
 
@@ -113,13 +123,25 @@ class GeneratorStage:
 
     def batch(self, step: int) -> Batch:
         """Windows of about equal length."""
+        step //= self.config.reuse
         draw = torch.rand((), generator=torch.Generator().manual_seed(self.config.seed * 2**20 + step))
         short = float(draw) < self.config.short_step_share
         cap = self.config.short_frames if short else self.config.max_frames
         return self.data.batch(self.config.seed, step, self.config.frames, cap)
 
+    def _couples_of(self, batch: Batch) -> Couples:
+        """Couples of a batch, kept while the batch is reused; a function of seed and step as everything is."""
+        if self._couples is None or self._couples[0] != batch.step:
+            assert isinstance(self.objective, IntegratedFlow) and self.teacher is not None
+            generator = torch.Generator().manual_seed((self.config.seed + 1) * 2**24 + batch.step)
+            couples = self.objective.couples(self.teacher, batch.latents, batch.condition, generator)
+            self._couples = (batch.step, couples)
+        return self._couples[1]
+
     def losses(self, group: str, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """The objective's losses."""
+        if isinstance(self.objective, IntegratedFlow):
+            return self.objective.losses(self.generator, self._couples_of(batch), batch.condition)
         if isinstance(self.objective, MeanFlow):
             return self.objective.losses(
                 self.generator, batch.latents, batch.condition, generator, teacher=self.teacher

@@ -1,0 +1,83 @@
+"""Average velocities from an integrated teacher: MeanFlow without derivatives.
+
+The average velocity over [r, t] is (z_t - z_r) / (t - r) by definition. A frozen flow-matching teacher integrates its
+guided velocity from z_t to z_r in a few Euler steps, and the student regresses on the quotient (the idea of
+IntMeanFlow, arXiv 2510.07979). The target is deterministic and bounded, which the MeanFlow target is not while the
+network is young (docs/decisions/0005). Interval length and guidance scale are inputs, as in ``mean_flow``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+
+from edge_tta.flow.objectives.mean_flow import guided_teacher_velocity
+from edge_tta.flow.path import Condition, interpolate, per_row
+from edge_tta.flow.times import LogitNormal, TimeSampler, sample_pairs
+
+
+class Couples(NamedTuple):
+    """Where the student starts and the average velocity it should find; one row per example."""
+
+    z: Tensor
+    """float32 [B, L, C] at time ``time``."""
+    time: Tensor
+    """float32 [B]."""
+    duration: Tensor
+    """float32 [B], t - r."""
+    guidance: Tensor
+    """float32 [B]."""
+    velocity: Tensor
+    """float32 [B, L, C]."""
+
+
+@dataclass(frozen=True)
+class IntegratedFlow:
+    """Regression on a teacher's integrated velocity."""
+
+    times: TimeSampler = field(default_factory=LogitNormal)
+    """Distribution of the ends of intervals that are not (1, 0)."""
+    one_step_share: float = 0.7
+    """Share of rows with (t, r) = (1, 0)."""
+    teacher_steps: int = 4
+    """Euler steps of the teacher over every interval."""
+    min_guidance: float = 2.0
+    """Guidance scales are drawn uniformly from this ..."""
+    max_guidance: float = 6.0
+    """... to this."""
+
+    @torch.no_grad()
+    def couples(
+        self, teacher: nn.Module, data: Tensor, condition: Condition, generator: Generator
+    ) -> Couples:
+        """Let the teacher integrate a batch of latents float32 [B, L, C] with their noise."""
+        count = data.shape[0]
+        noise = torch.randn(data.shape, generator=generator)
+        time, end = sample_pairs(self.times, count, 0.0, self.one_step_share, generator)
+        span = self.max_guidance - self.min_guidance
+        guidance = self.min_guidance + span * torch.rand(count, generator=generator)
+        start = interpolate(data, noise, time)
+        z, width = start, (time - end) / self.teacher_steps
+        for step in range(self.teacher_steps):
+            velocity = guided_teacher_velocity(teacher, z, time - step * width, guidance, condition)
+            z = z - per_row(width, z) * velocity
+        duration = time - end
+        return Couples(start, time, duration, guidance, (start - z) / per_row(duration.clamp(min=1e-4), z))
+
+    def losses(self, model: nn.Module, couples: Couples, condition: Condition) -> dict[str, Tensor]:
+        """Mean squared error of the student's average velocity; ``loss`` is what to minimise."""
+        predicted = model(
+            couples.z,
+            couples.time,
+            couples.duration,
+            condition.tokens,
+            condition.pooled,
+            condition.seconds,
+            couples.guidance,
+            text_mask=condition.text_mask,
+        )
+        loss = (predicted - couples.velocity).square().mean()
+        return {"loss": loss, "explained": 1 - loss.detach() / couples.velocity.var()}
