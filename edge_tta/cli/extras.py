@@ -9,7 +9,7 @@ from edge_tta.errors import MissingExtraError
 
 EXTRA_PACKAGES: dict[str, tuple[str, ...]] = {
     "train": ("torch", "safetensors", "tensorboard", "soxr", "scipy", "tokenizers", "PIL"),
-    "export": ("torch", "onnx", "onnxscript", "safetensors"),
+    "export": ("torch", "onnx", "onnxscript", "safetensors", "soxr"),
     "eval": ("torch", "scipy", "soxr", "safetensors", "PIL"),
 }
 """Import names by extra, first the one whose absence is reported."""
