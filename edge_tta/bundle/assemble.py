@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from edge_tta.bundle.manifest import File, Manifest, canonical_json, parse_manifest, seal
-from edge_tta.bundle.store import MANIFEST_NAME, Bundle
+from edge_tta.audio import sync_directory
+from edge_tta.bundle.manifest import MANIFEST_NAME, File, Manifest, canonical_json, parse_manifest, seal
+from edge_tta.bundle.store import Bundle
 from edge_tta.errors import BundleError, OutputError
 
 
@@ -20,7 +22,7 @@ def describe(name: str, data: bytes) -> File:
 
 
 def write_bundle(target: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Bundle:
-    """Write a bundle; an older bundle at ``target`` is replaced only when the new one is complete.
+    """Write a bundle; an older bundle at ``target`` is replaced only when the new one is complete and opens.
 
     Args:
         target: directory of the bundle.
@@ -28,7 +30,7 @@ def write_bundle(target: Path, manifest: Manifest, files: Mapping[str, bytes]) -
         files: bytes by path inside the bundle; exactly those of the manifest.
 
     Raises:
-        BundleError: files and manifest disagree, or ``target`` holds something that is no bundle.
+        BundleError: files and manifest disagree, the result would not open, or ``target`` is no bundle.
         OutputError: the disk is full or not writable; nothing partial stays.
     """
     manifest = seal(manifest)
@@ -41,34 +43,80 @@ def write_bundle(target: Path, manifest: Manifest, files: Mapping[str, bytes]) -
     for name, entry in wanted.items():
         if describe(name, files[name]).sha256 != entry.sha256:
             raise BundleError(f"{name}: bytes are not those of the manifest")
-    if (
-        target.exists()
-        and not (target / MANIFEST_NAME).is_file()
-        and (not target.is_dir() or any(target.iterdir()))
-    ):
-        raise BundleError(f"{target} exists and is no bundle; choose another directory")
-    part = target.with_name(f".{target.name}.tmp-{os.getpid()}")
-    old = target.with_name(f".{target.name}.old-{os.getpid()}")
+    target = Path(os.path.realpath(target))
     try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        for name, content in files.items():
-            _write(part / name, content)
-        _write(part / MANIFEST_NAME, data)
-        if target.exists():
-            os.replace(target, old)
+        sweep(target)
+        if (
+            target.exists()
+            and not (target / MANIFEST_NAME).is_file()
+            and (not target.is_dir() or any(target.iterdir()))
+        ):
+            raise BundleError(f"{target} exists and is no bundle; choose another directory")
+        part = target.with_name(f".{target.name}.tmp-{os.getpid()}")
         try:
-            os.replace(part, target)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.replace(old, target)
-            raise
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            for name, content in files.items():
+                _write(part / name, content)
+            _write(part / MANIFEST_NAME, data)
+            for directory in {path.parent for path in part.rglob("*")}:
+                sync_directory(directory)
+            Bundle.open(part)
+            _exchange(part, target)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
         raise OutputError(f"cannot write bundle {target}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-    return Bundle.open(target)
+    return Bundle.open(target, verify=False)
+
+
+def sweep(target: Path) -> None:
+    """Tidy up after writers of ``target`` that were killed: unfinished bundles go, a bundle moved aside comes back.
+
+    Raises:
+        OSError: the directory cannot be changed.
+    """
+    if not target.parent.is_dir():
+        return
+    pattern = re.compile(re.escape(f".{target.name}.") + r"(tmp|old)-(\d+)")
+    for path in sorted(target.parent.iterdir()):
+        found = pattern.fullmatch(path.name)
+        if found is None or _is_running(int(found[2])):
+            continue
+        if found[1] == "old" and not target.exists():
+            os.replace(path, target)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    """Whether another process with this number exists; where that cannot be asked safely, it is assumed."""
+    if process == os.getpid():
+        return False
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _exchange(part: Path, target: Path) -> None:
+    """Put ``part`` in the place of ``target``; killed in between, the old bundle is aside for ``sweep`` to find."""
+    old = target.with_name(f".{target.name}.old-{os.getpid()}")
+    if target.exists():
+        os.replace(target, old)
+    try:
+        os.replace(part, target)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.replace(old, target)
+        raise
+    sync_directory(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -2,72 +2,30 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import io
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_tta.bundle.canonical import MAX_MANIFEST_BYTES
+from edge_tta.bundle.files import read_regular_file
+from edge_tta.bundle.golden import read_arrays
 from edge_tta.bundle.manifest import (
-    MAX_MANIFEST_BYTES,
+    MANIFEST_NAME,
+    MAX_FILE_BYTES,
+    SUFFIXES,
     File,
     Manifest,
     Variant,
-    canonical_json,
     parse_manifest,
 )
 from edge_tta.bundle.onnx_inspect import inspect_onnx
 from edge_tta.bundle.shipped import DEFAULT_BUNDLE, shipped_bundles
 from edge_tta.config import ModelConfig
 from edge_tta.errors import BundleError
-
-MANIFEST_NAME = "manifest.json"
-
-
-def read_regular_file(root: Path, name: str, limit: int) -> bytes:
-    """Bytes of a file below ``root``, without following links at any level.
-
-    Raises:
-        BundleError: missing, not a regular file, a link, or larger than ``limit`` bytes.
-    """
-    handle = -1
-    directory = -1
-    try:
-        directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-        *parents, last = name.split("/")
-        for parent in parents:
-            below = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
-            os.close(directory)
-            directory = below
-        # Non-blocking, so that a fifo in the place of a file cannot hang the caller.
-        handle = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise BundleError(f"{name}: not a regular file")
-        if status.st_size > limit:
-            raise BundleError(f"{name}: {status.st_size} bytes, expected at most {limit}")
-        with os.fdopen(handle, "rb") as stream:
-            handle = -1
-            data = stream.read(limit + 1)
-    except OSError as error:
-        reason = {
-            errno.ENOENT: "file is missing",
-            errno.ELOOP: "symbolic links are not allowed",
-            errno.ENOTDIR: "a part of the path is no directory",
-        }.get(error.errno or 0, error.strerror or str(error))
-        raise BundleError(f"{name}: {reason}") from None
-    finally:
-        for open_handle in (handle, directory):
-            if open_handle >= 0:
-                os.close(open_handle)
-    if len(data) > limit:
-        raise BundleError(f"{name}: grew beyond {limit} bytes while it was read")
-    return data
 
 
 class Bundle:
@@ -87,18 +45,15 @@ class Bundle:
         """Open a bundle.
 
         Args:
-            source: directory, or name of a shipped bundle; None for the default one.
+            source: name of a shipped bundle, or directory; None for the default one. A directory with the name of
+                a shipped bundle is meant by "./NAME".
             verify: hash every file now. What ``read`` returns is verified in any case.
 
         Raises:
             BundleError: unknown name, or anything wrong with manifest or files.
         """
         root = _resolve(source)
-        data = read_regular_file(root, MANIFEST_NAME, MAX_MANIFEST_BYTES)
-        manifest = parse_manifest(data)
-        if canonical_json(manifest) != data:
-            raise BundleError("manifest.json: not in canonical form")
-        bundle = cls(root, manifest)
+        bundle = cls(root, parse_manifest(read_regular_file(root, MANIFEST_NAME, MAX_MANIFEST_BYTES)))
         if verify:
             bundle.verify()
         return bundle
@@ -136,12 +91,11 @@ class Bundle:
         Raises:
             BundleError: size or hash differ, or an ONNX file is not acceptable.
         """
-        data = read_regular_file(self.root, entry.file, entry.bytes)
-        if len(data) != entry.bytes:
-            raise BundleError(f"{entry.file}: {len(data)} bytes, the manifest says {entry.bytes}")
+        data = read_regular_file(self.root, entry.file, MAX_FILE_BYTES, entry.bytes)
         if hashlib.sha256(data).hexdigest() != entry.sha256:
             raise BundleError(f"{entry.file}: content does not match its SHA-256; the file is damaged")
-        if entry.file.endswith(".onnx"):
+        # The manifest lets graphs for ONNX Runtime have no other suffix.
+        if entry.file.endswith(SUFFIXES["ort"]):
             inspect_onnx(entry.file, data)
         return data
 
@@ -153,16 +107,9 @@ class Bundle:
         """Golden inputs and outputs by name.
 
         Raises:
-            BundleError: not a plain NumPy archive.
+            BundleError: damaged, too large when unpacked, or not plain finite numbers.
         """
-        data = self.read(self.manifest.golden)
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise BundleError(f"{self.manifest.golden.file}: {error}") from error
-        except Exception as error:  # zipfile and zlib raise their own kinds on damaged archives
-            raise BundleError(f"{self.manifest.golden.file}: not a NumPy archive ({error})") from error
+        return read_arrays(self.manifest.golden.file, self.read(self.manifest.golden))
 
 
 def _resolve(source: str | os.PathLike[str] | None) -> Path:
@@ -172,12 +119,13 @@ def _resolve(source: str | os.PathLike[str] | None) -> Path:
         return known[name]
     try:
         path = Path(name)
-        is_directory = path.is_dir()
+        if path.is_dir():
+            return path
+        is_file = path.exists()
     except (OSError, ValueError):
-        is_directory = False
-    if not is_directory:
-        names = ", ".join(known) or "none"
-        raise BundleError(
-            f"no bundle '{str(name)[:200]}': neither a directory nor a shipped bundle (shipped: {names})"
-        )
-    return path
+        is_file = False
+    shown = repr(name if len(name) <= 200 else name[:199] + "…")
+    if is_file:
+        raise BundleError(f"{shown} is a file; a bundle is the directory around {MANIFEST_NAME}")
+    names = ", ".join(known) or "none"
+    raise BundleError(f"no bundle {shown}: neither a directory nor a shipped bundle (shipped: {names})")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edge_tta.bundle import Bundle
 from edge_tta.bundle.manifest import Generation
 from edge_tta.config import AudioSpec
-from edge_tta.errors import BackendError
+from edge_tta.errors import BackendError, BundleError
 from edge_tta.text import Tokenizer
 
 Floats = NDArray[np.float32]
@@ -101,6 +101,11 @@ def load_bundle(bundle: Bundle, backend: str, precision: str, threads: int) -> L
     """
     variant = choose_variant(bundle, backend, precision)
     tokenizer = Tokenizer.from_bytes(bundle.tokenizer_bytes(), bundle.manifest.tokenizer.max_tokens)
+    rows = bundle.config.text_encoder.vocab_size
+    if tokenizer.vocab_size > rows:
+        raise BundleError(
+            f"{bundle.manifest.tokenizer.file}: {tokenizer.vocab_size} pieces, the text encoder knows {rows}"
+        )
     from edge_tta.runtime.ort_backend import OrtBackend
 
     engine = OrtBackend(bundle, variant, threads)

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from edge_tta.bundle import Bundle
-from edge_tta.bundle.manifest import MAX_MANIFEST_BYTES, parse_manifest
+from edge_tta.bundle.canonical import MAX_MANIFEST_BYTES
+from edge_tta.bundle.manifest import parse_manifest
 from edge_tta.bundle.onnx_inspect import inspect_onnx
 from edge_tta.errors import BundleError
 

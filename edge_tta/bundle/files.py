@@ -1,0 +1,91 @@
+"""Reading one file of a bundle without leaving the bundle: no links, no fifos, no more bytes than were announced."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from edge_tta.errors import BundleError
+
+_CAN_WALK = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
+"""Whether the system opens files relative to an open directory and refuses links while doing so (not Windows)."""
+_REPARSE_POINT = 0x400
+
+
+def read_regular_file(root: Path, name: str, limit: int, size: int | None = None) -> bytes:
+    """Bytes of a file below ``root``, without following links at any level below it.
+
+    Args:
+        root: directory of the bundle; may itself be reached through links, it is the caller's choice.
+        name: relative path with forward slashes, already checked by the manifest.
+        limit: largest acceptable size in bytes.
+        size: exact size if it is known.
+
+    Raises:
+        BundleError: missing, not a regular file, a link, of another size, or changing while it is read.
+    """
+    handle = -1
+    try:
+        handle = _walk(root, name.split("/")) if _CAN_WALK else _check_then_open(root, name.split("/"))
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise BundleError(f"{name}: not a regular file")
+        # Compared before anything is read, so that a manifest cannot make us reserve memory for what is not there.
+        if size is not None and status.st_size != size:
+            raise BundleError(f"{name}: {status.st_size} bytes, the manifest says {size}")
+        if status.st_size > limit:
+            raise BundleError(f"{name}: {status.st_size} bytes, at most {limit} are allowed")
+        with os.fdopen(handle, "rb") as stream:
+            handle = -1
+            data = stream.read(status.st_size + 1)
+    except OSError as error:
+        reason = {
+            errno.ENOENT: "file is missing",
+            errno.ELOOP: "symbolic links are not allowed",
+            errno.ENOTDIR: "a part of the path is a link or no directory",
+            errno.EISDIR: "not a regular file",
+            errno.ENXIO: "not a regular file",
+        }.get(error.errno or 0, error.strerror or str(error))
+        raise BundleError(f"{name}: {reason}") from None
+    except ValueError as error:
+        raise BundleError(f"{name}: not a possible file name ({error})") from None
+    finally:
+        if handle >= 0:
+            os.close(handle)
+    if len(data) != status.st_size:
+        raise BundleError(f"{name}: changed its size while it was read")
+    return data
+
+
+def _walk(root: Path, parts: list[str]) -> int:
+    """Open a file directory by directory; nothing can be swapped for a link in between."""
+    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for part in parts[:-1]:
+            below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+            os.close(directory)
+            directory = below
+        # Non-blocking, so that a fifo in the place of a file cannot hang the caller.
+        return os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+    finally:
+        os.close(directory)
+
+
+def _check_then_open(root: Path, parts: list[str]) -> int:
+    """For systems that cannot walk: look at every part, open, and make sure that what was opened is what was seen."""
+    path = root
+    for part in parts:
+        path = path / part
+        seen = os.lstat(path)
+        if stat.S_ISLNK(seen.st_mode) or getattr(seen, "st_file_attributes", 0) & _REPARSE_POINT:
+            raise OSError(errno.ELOOP, "a link", str(path))
+    if not stat.S_ISREG(seen.st_mode):
+        raise OSError(errno.ENXIO, "no regular file", str(path))
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    opened = os.fstat(handle)
+    if (opened.st_dev, opened.st_ino) != (seen.st_dev, seen.st_ino):
+        os.close(handle)
+        raise OSError(errno.ELOOP, "swapped", str(path))
+    return handle
