@@ -23,6 +23,10 @@ MAX_SAMPLES = 2**28
 """Most samples of all channels that ``read_audio`` takes: 1 GiB as float32, an hour and 41 minutes of 44.1 kHz mono."""
 
 
+MAX_COMMENT_BYTES = 32768
+"""Longest comment in a file, UTF-8: libsndfile drops much longer ones without a word."""
+
+
 @dataclass(frozen=True, eq=False)
 class Audio:
     """Finite float32 samples with their rate."""
@@ -68,10 +72,12 @@ class Audio:
         Args:
             suffix: ".wav" or ".flac".
             subtype: "s16" (rounded, 1.0 becomes 32767, clipped beyond) or "f32"; FLAC is always s16.
-            comment: stored in the file's comment field (ICMT of a WAV) if not empty.
+            comment: stored in the file's comment field (ICMT of a WAV) if not empty. Of a WAV, libsndfile itself
+                reads back no comment beyond about 2 KiB; the chunk is whole all the same.
 
         Raises:
-            OutputError: unknown suffix or sample format, or a rate or channel count the format cannot hold.
+            OutputError: unknown suffix or sample format, a comment longer than ``MAX_COMMENT_BYTES``, or a rate or
+                channel count the format cannot hold.
         """
         import soundfile
 
@@ -79,6 +85,10 @@ class Audio:
             raise OutputError(f"cannot write '{suffix}' files; use {' or '.join(FORMATS)}")
         if subtype not in SUBTYPES:
             raise OutputError(f"unknown sample format '{subtype}'; use {' or '.join(SUBTYPES)}")
+        if len(comment.encode()) > MAX_COMMENT_BYTES:
+            raise OutputError(
+                f"a comment has at most {MAX_COMMENT_BYTES} bytes, this one {len(comment.encode())}"
+            )
         kind = FORMATS[suffix.lower()]
         stored = SUBTYPES["s16" if kind == "FLAC" else subtype]
         data: NDArray[Any] = self.samples.T

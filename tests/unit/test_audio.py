@@ -5,21 +5,40 @@ from __future__ import annotations
 import errno
 import io
 import os
+import subprocess
+import sys
+import threading
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
 from edge_tta import audio as audio_module
-from edge_tta.audio import Audio, read_audio, write_audio
+from edge_tta.audio import MAX_COMMENT_BYTES, MAX_SAMPLES, Audio, read_audio, write_audio, write_file
 from edge_tta.errors import DataError, OutputError, RequestError
 
 
 def sound(channels: int = 1, frames: int = 1001) -> Audio:
     ramp = np.linspace(-1.0, 1.0, channels * frames, dtype=np.float32).reshape(channels, frames)
     return Audio(ramp, 44100)
+
+
+def chunks(wav: bytes) -> dict[bytes, bytes]:
+    """Chunks of a WAV file by name; together they fill it to the last byte."""
+    assert wav[:4] == b"RIFF" and wav[8:12] == b"WAVE"
+    assert int.from_bytes(wav[4:8], "little") + 8 == len(wav)
+    found, position = {}, 12
+    while position < len(wav):
+        size = int.from_bytes(wav[position + 4 : position + 8], "little")
+        name = wav[position : position + 4]
+        assert name not in found and size % 2 == 0
+        found[name] = wav[position + 8 : position + 8 + size]
+        position += 8 + size
+    assert position == len(wav)
+    return found
 
 
 def test_units() -> None:
@@ -32,6 +51,7 @@ def test_units() -> None:
     [
         np.zeros(5, np.float32),
         np.zeros((1, 5)),
+        np.zeros((0, 5), np.float32),
         np.full((1, 5), np.nan, np.float32),
         np.full((1, 5), np.inf, np.float32),
     ],
@@ -41,20 +61,38 @@ def test_only_finite_float32_planes_are_audio(samples: np.ndarray) -> None:
         Audio(samples, 44100)
 
 
+def test_a_sample_rate_is_positive() -> None:
+    with pytest.raises(RequestError, match="sample rate"):
+        Audio(np.zeros((1, 5), np.float32), 0)
+
+
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("frames", [1, 2, 999, 1000])
-def test_wav_s16_is_exactly_accounted(channels: int, frames: int) -> None:
+@pytest.mark.parametrize("comment", ["", "odd", "even", "é"])
+def test_wav_s16_is_exactly_accounted(channels: int, frames: int, comment: str) -> None:
     audio = sound(channels, frames)
-    data = audio.to_bytes(".wav", "s16")
+    data = audio.to_bytes(".wav", "s16", comment)
+    expected = np.round(audio.samples.T * 32767).astype("<i2")
+    assert chunks(data)[b"data"] == expected.tobytes()
     with wave.open(io.BytesIO(data)) as stream:
-        assert (stream.getnchannels(), stream.getnframes(), stream.getframerate()) == (
-            channels,
-            frames,
-            44100,
-        )
-        stored = np.frombuffer(stream.readframes(frames), "<i2").reshape(frames, channels)
-    assert np.array_equal(stored, np.round(audio.samples.T * 32767).astype(np.int16))
-    assert int.from_bytes(data[4:8], "little") + 8 == len(data)
+        assert stream.getparams()[:4] == (channels, 2, 44100, frames)
+        assert stream.readframes(frames) == expected.tobytes()
+    assert np.array_equal(soundfile.read(io.BytesIO(data), dtype="int16", always_2d=True)[0], expected)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("frames", [1, 999, 1000])
+def test_wav_f32_is_exactly_accounted(channels: int, frames: int) -> None:
+    audio = sound(channels, frames)
+    found = chunks(audio.to_bytes(".wav", "f32", "comment"))
+    assert found[b"data"] == audio.samples.T.astype("<f4").tobytes()
+    # The time of writing that libsndfile stores with the peak: equal audio must give equal bytes tomorrow too.
+    assert found[b"PEAK"][4:8] == bytes(4)
+
+
+def test_s16_clips_and_does_not_wrap() -> None:
+    audio = Audio(np.array([[1.5, 1.0, -1.0, -1.5]], np.float32), 44100)
+    assert np.frombuffer(chunks(audio.to_bytes())[b"data"], "<i2").tolist() == [32767, 32767, -32767, -32768]
 
 
 def test_wav_f32_keeps_every_bit() -> None:
@@ -69,10 +107,31 @@ def test_flac_is_lossless_in_s16(tmp_path: Path) -> None:
     assert np.array_equal(np.round(back.samples * 32768), np.round(sound().samples * 32767))
 
 
-def test_same_audio_gives_the_same_bytes_and_carries_its_comment() -> None:
-    first, second = (sound().to_bytes(".wav", comment="seed 7") for _ in "ab")
+@pytest.mark.parametrize("kind", [(".wav", "s16"), (".wav", "f32"), (".flac", "s16")])
+@pytest.mark.parametrize("comment", ["seed 7", '{"prompt": "Regen — 雨"}', "x" * 20000])
+def test_same_audio_gives_the_same_bytes_and_carries_its_comment(kind: tuple[str, str], comment: str) -> None:
+    first, second = (sound().to_bytes(*kind, comment=comment) for _ in "ab")
     assert first == second
-    assert soundfile.SoundFile(io.BytesIO(first)).comment == "seed 7"
+    if kind[0] == ".flac":
+        assert soundfile.SoundFile(io.BytesIO(first)).comment == comment
+        return
+    listed = chunks(first)[b"LIST"]
+    size = int.from_bytes(listed[8:12], "little")
+    assert listed[:8] == b"INFOICMT"
+    assert listed[12 : 12 + size].rstrip(b"\0").decode() == comment
+    assert len(comment) > 2000 or soundfile.SoundFile(io.BytesIO(first)).comment == comment
+
+
+def test_a_comment_that_would_be_lost_is_refused() -> None:
+    sound().to_bytes(comment="x" * MAX_COMMENT_BYTES)
+    with pytest.raises(OutputError, match="comment"):
+        sound().to_bytes(comment="x" * (MAX_COMMENT_BYTES + 1))
+
+
+@pytest.mark.parametrize("audio", [sound(9), Audio(np.zeros((1, 9), np.float32), 700_000)])
+def test_what_flac_cannot_hold_is_said(audio: Audio) -> None:
+    with pytest.raises(OutputError, match="FLAC file cannot hold"):
+        audio.to_bytes(".flac")
 
 
 @pytest.mark.parametrize(("suffix", "subtype"), [(".mp3", "s16"), ("", "s16"), (".wav", "s24")])
@@ -81,24 +140,121 @@ def test_unknown_formats(suffix: str, subtype: str) -> None:
         sound().to_bytes(suffix, subtype)
 
 
-def test_full_disk_leaves_nothing_and_keeps_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (errno.ENOSPC, "disk is full"),
+        (errno.EDQUOT, "quota"),
+        (errno.EIO, "Input/output error"),
+        (errno.EROFS, "read-only"),
+        (errno.EACCES, "permission denied"),
+    ],
+)
+def test_a_failing_disk_leaves_nothing_and_keeps_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, words: str
 ) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(b"old")
 
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def fail(_: int) -> None:
+        raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(audio_module, "_write_all", full)
-    with pytest.raises(OutputError, match="disk is full"):
+    # A full disk often shows only when written data is forced out.
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OutputError, match=words) as caught:
         write_audio(sound(), path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["a.wav"]
+
+
+def test_a_file_that_outgrows_its_limit_leaves_nothing(tmp_path: Path) -> None:
+    """The operating system itself cuts the write short."""
+    code = """
+import resource, signal, sys
+from pathlib import Path
+from edge_tta.audio import write_file
+from edge_tta.errors import OutputError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    write_file(Path(sys.argv[1]), bytes(100_000))
+except OutputError as error:
+    print(error)
+"""
+    path = tmp_path / "a.wav"
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == f"cannot write {path}: File too large"
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(audio_module, "_write_all", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_audio(sound(), tmp_path / "a.wav")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_link_is_followed_and_stays(tmp_path: Path) -> None:
+    (tmp_path / "real.wav").write_bytes(b"old")
+    (tmp_path / "link.wav").symlink_to("real.wav")
+    write_audio(sound(), tmp_path / "link.wav")
+    assert (tmp_path / "link.wav").is_symlink()
+    assert read_audio(tmp_path / "real.wav").frames == 1001
+
+
+def test_a_fifo_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.wav")
+    with pytest.raises(OutputError, match="not a regular file"):
+        write_audio(sound(), tmp_path / "a.wav")
+    assert (tmp_path / "a.wav").is_fifo() and os.listdir(tmp_path) == ["a.wav"]
+
+
+@pytest.mark.parametrize("name", ["a\0b.wav", "\udc80\ud800.wav", "x" * 300 + ".wav"])
+def test_impossible_file_names(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OutputError, match="cannot write"):
+        write_audio(sound(), tmp_path / name)
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_longest_possible_name_works(tmp_path: Path) -> None:
+    path = tmp_path / ("é" * 125 + ".wav")
+    write_audio(sound(), path)
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    contents = [bytes([value]) * 50_000 for value in range(8)]
+    failures: list[BaseException] = []
+
+    def write(content: bytes) -> None:
+        try:
+            for _ in range(5):
+                write_file(path, content)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=write, args=(content,)) for content in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == [] and path.read_bytes() in contents and os.listdir(tmp_path) == ["a.bin"]
 
 
 def test_missing_directory_and_directory_as_file(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="does not exist"):
         write_audio(sound(), tmp_path / "no" / "a.wav")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match="is not a directory"):
+        write_audio(sound(), tmp_path / "file" / "a.wav")
+    (tmp_path / "file").unlink()
     (tmp_path / "d.wav").mkdir()
     with pytest.raises(OutputError, match="directory"):
         write_audio(sound(), tmp_path / "d.wav")
@@ -110,3 +266,27 @@ def test_unreadable_files(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.wav").write_bytes(content)
     with pytest.raises(DataError, match=r"a\.wav"):
         read_audio(tmp_path / "a.wav")
+
+
+def test_a_header_that_claims_a_month_takes_no_memory(tmp_path: Path) -> None:
+    data = bytearray(sound().to_bytes(".flac"))
+    # STREAMINFO ends its 8 bytes at offset 18 with a 36-bit count of frames.
+    field = int.from_bytes(data[18:26], "big") | (2**36 - 1)
+    data[18:26] = field.to_bytes(8, "big")
+    (tmp_path / "a.flac").write_bytes(data)
+    with pytest.raises(DataError, match=f"at most {MAX_SAMPLES} samples"):
+        read_audio(tmp_path / "a.flac")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_samples_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
+    samples: Any = np.array([0.0, value], np.float32)
+    soundfile.write(tmp_path / "a.wav", samples, 44100, subtype="FLOAT")
+    with pytest.raises(DataError, match="not finite"):
+        read_audio(tmp_path / "a.wav")
+
+
+def test_missing_file_and_directory(tmp_path: Path) -> None:
+    for path in (tmp_path / "no.wav", tmp_path):
+        with pytest.raises(DataError, match="cannot be read"):
+            read_audio(path)
