@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,9 @@ from hypothesis import strategies as st
 from edge_tta.errors import BundleError, RequestError
 from edge_tta.text import MAX_PROMPT_BYTES, Tokenizer, normalise
 
-MODEL = (Path(__file__).parents[1] / "golden/edge-tiny/tokenizer.model").read_bytes()
+GOLDEN = Path(__file__).parents[1] / "golden"
+MODEL = (GOLDEN / "edge-tiny/tokenizer.model").read_bytes()
+TOKENS = json.loads((GOLDEN / "tokens.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +34,14 @@ def tokenizer() -> Tokenizer:
         ("ra\u200bin\u202e", "rain"),
         ("ra\x07in", "rain"),
         ("雨の音", "雨の音"),
+        ("ra\x0bin\x85on\u2028roof", "ra in on roof"),
+        ("r\u00adain \u2066on\u2069", "rain on"),
+        ("a\u200b\u0301", "á"),
+        ("İzmir", "i\u0307zmir"),
+        ("ΑΣ ΟΔΟΣ", "ας οδος"),
+        ("ﬁre — ½", "fire — 1⁄2"),
+        ("مطر", "مطر"),
+        ("rain 👩\u200d🚒", "rain 👩🚒"),
         ("rain 🌧", "rain 🌧"),
     ],
 )
@@ -56,6 +69,92 @@ def test_refusals_are_one_clear_line(prompt: str, word: str) -> None:
     with pytest.raises(RequestError, match=word) as caught:
         normalise(prompt)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 200
+
+
+@given(st.text(max_size=60))
+@settings(max_examples=500)
+def test_normalising_twice_changes_nothing_more(prompt: str) -> None:
+    try:
+        text = normalise(prompt)
+    except RequestError:
+        return
+    assert normalise(text) == text
+    assert unicodedata.is_normalized("NFKC", text) and text == " ".join(text.split())
+    assert not {unicodedata.category(character) for character in text} & {"Cc", "Cf", "Cs"}
+
+
+@pytest.mark.parametrize("case", TOKENS, ids=lambda case: ascii(case["prompt"])[:40])
+def test_golden_tokens(case: dict[str, object]) -> None:
+    """Every runtime in every language must find these ids."""
+    prompt = Tokenizer.from_bytes(MODEL, max_tokens=16).encode(str(case["prompt"]))
+    assert (prompt.text, prompt.ids.tolist(), prompt.dropped) == (case["text"], case["ids"], case["dropped"])
+
+
+def test_golden_tokens_cover_what_is_hard() -> None:
+    prompts = [case["prompt"] for case in TOKENS]
+    assert len(set(prompts)) >= 64
+    assert any(case["dropped"] for case in TOKENS)
+    assert {len(chr(max(map(ord, prompt))).encode()) for prompt in prompts} == {1, 2, 3, 4}
+
+
+@pytest.fixture(scope="module")
+def own_model() -> bytes:
+    """A model trained here: unigram, byte fallback, so that nothing is unknown."""
+    import sentencepiece
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["rain on a tin roof", "a dog barks twice", "wind in the trees"] * 4),
+        model_writer=model,
+        model_type="unigram",
+        vocab_size=300,
+        hard_vocab_limit=False,
+        byte_fallback=True,
+        unk_id=0,
+        eos_id=1,
+        bos_id=-1,
+        pad_id=-1,
+        num_threads=1,
+        minloglevel=2,
+    )
+    return model.getvalue()
+
+
+@pytest.mark.parametrize("prompt", ["rain", "雨の音 1", "zebra 🦓 quagga", "</s> rain <unk> <s>", "ᚱᚨᛁᚾ"])
+def test_byte_fallback_leaves_nothing_unknown(own_model: bytes, prompt: str) -> None:
+    tokenizer = Tokenizer.from_bytes(own_model, max_tokens=256)
+    encoded = tokenizer.encode(prompt)
+    # Control symbols written out by a user are text like any other.
+    assert encoded.ids.tolist().count(tokenizer.eos_id) == 1 and encoded.ids[-1] == tokenizer.eos_id
+    assert 0 not in encoded.ids
+    words = b"".join(
+        bytes([int(piece[3:5], 16)]) if piece.startswith("<0x") else piece.encode()
+        for piece in (tokenizer.pieces()[index] for index in encoded.ids[:-1])
+    )
+    assert words.decode().replace("▁", " ").strip() == normalise(prompt)
+
+
+def test_the_longest_prompts_are_fast(own_model: bytes) -> None:
+    import time
+
+    tokenizer = Tokenizer.from_bytes(own_model, max_tokens=64)
+    for prompt in ("a" * 4096, "ﷺ" * 1365, "🌧a" * 819, "a " * 2048):
+        started = time.perf_counter()
+        encoded = tokenizer.encode(prompt)
+        assert time.perf_counter() - started < 0.5
+        assert len(encoded.ids) == 64 and encoded.dropped > 0
+
+
+def test_a_model_without_end_of_sentence_is_refused() -> None:
+    import sentencepiece
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["rain on a tin roof"] * 4), model_writer=model, vocab_size=300,
+        hard_vocab_limit=False, byte_fallback=True, eos_id=-1, bos_id=-1, pad_id=-1, minloglevel=2,
+    )  # fmt: skip
+    with pytest.raises(BundleError, match="end-of-sentence"):
+        Tokenizer.from_bytes(model.getvalue(), 16)
 
 
 def test_ids_end_with_end_of_sentence(tokenizer: Tokenizer) -> None:
