@@ -87,5 +87,5 @@ def _check_then_open(root: Path, parts: list[str]) -> int:
     opened = os.fstat(handle)
     if (opened.st_dev, opened.st_ino) != (seen.st_dev, seen.st_ino):
         os.close(handle)
-        raise OSError(errno.ELOOP, "swapped", str(path))
+        raise OSError("was swapped while it was opened")
     return handle

@@ -292,7 +292,10 @@ def parse_manifest(data: bytes) -> Manifest:
 def _check_release(document: dict[str, Any]) -> None:
     """Refuse what is meant for a later release before looking at fields that this one cannot know."""
     version, runtime = document.get("schema_version"), document.get("min_runtime", "0.1.0")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
+    # Exactly an integer: 1.0 and true compare equal to 1.
+    if type(version) is not int or version < 1:
+        raise ValueError(f"schema_version {version!r} is no positive integer")
+    if version > SCHEMA_VERSION:
         raise ValueError(
             f"schema version {version} is newer than this runtime knows ({SCHEMA_VERSION}); upgrade edge-tta"
         )
