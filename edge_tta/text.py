@@ -78,7 +78,7 @@ class Tokenizer:
         self._processor = sentencepiece.SentencePieceProcessor()
         try:
             self._processor.LoadFromSerializedProto(model)
-        except (RuntimeError, TypeError) as error:
+        except (RuntimeError, TypeError, ValueError) as error:
             raise BundleError(f"tokenizer.model: not a SentencePiece model ({error})") from error
         self.max_tokens = max_tokens
         self.eos_id = int(self._processor.eos_id())
@@ -104,9 +104,13 @@ class Tokenizer:
 
         Raises:
             RequestError: see ``normalise``.
+            BundleError: the model is damaged in a way that shows only now.
         """
         text = normalise(prompt)
-        pieces = list(self._processor.encode(text))
+        try:
+            pieces = list(self._processor.encode(text))
+        except (RuntimeError, ValueError) as error:
+            raise BundleError(f"tokenizer.model: cannot encode {text[:40]!r} ({error})") from error
         kept = pieces[: self.max_tokens - 1]
         ids = np.array([*kept, self.eos_id], dtype=np.int64)
         return TokenizedPrompt(ids, len(pieces) - len(kept), text)

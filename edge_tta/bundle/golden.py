@@ -12,6 +12,7 @@ import re
 import struct
 import zipfile
 import zlib
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,12 @@ from edge_tta.errors import BundleError
 MAX_ARRAYS = 64
 MAX_UNPACKED_BYTES = 64 * 2**20
 
+MAX_HEADER_BYTES = 4096
+
+_HEADER = re.compile(
+    rb"\{'descr': '([<>|](?:[iu][1248]|f[248]))', 'fortran_order': (True|False), "
+    rb"'shape': \(((?:\d{1,12}(?:, \d{1,12})*,?)?)\), \} *\n"
+)
 _ENTRY = re.compile(r"[a-z][a-z0-9_]{0,63}\.npy")
 _END_OF_DIRECTORY = 22
 _MAX_DIRECTORY_BYTES = MAX_ARRAYS * 256
@@ -75,15 +82,20 @@ def _check_directory(data: bytes) -> None:
 
 
 def _array(key: str, raw: bytes) -> NDArray[np.generic]:
-    stream = io.BytesIO(raw)
-    if np.lib.format.read_magic(stream) != (1, 0):
+    """One array; its header must be written exactly as NumPy writes it, so that nothing needs to be evaluated."""
+    size = int.from_bytes(raw[8:10], "little")
+    if raw[:8] != b"\x93NUMPY\x01\x00" or size > MAX_HEADER_BYTES:
         raise ValueError(f"array {key} has an unknown format version")
-    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise ValueError(f"array {key} holds {dtype}, not plain numbers")
-    if any(size < 0 for size in shape) or math.prod(shape) * dtype.itemsize != len(raw) - stream.tell():
-        raise ValueError(f"array {key} has {len(raw) - stream.tell()} bytes, not those of shape {shape}")
-    array = np.frombuffer(raw, dtype, offset=stream.tell()).reshape(shape, order="F" if is_fortran else "C")
+    header = _HEADER.fullmatch(raw[10 : 10 + size])
+    if header is None:
+        raise ValueError(f"array {key} does not hold plain numbers, or its header is not NumPy's")
+    dtype = np.dtype(header[1].decode())
+    shape = tuple(int(number) for number in re.findall(rb"\d+", header[3]))
+    body = len(raw) - 10 - size
+    if len(shape) > 8 or math.prod(shape) * dtype.itemsize != body:
+        raise ValueError(f"array {key} has {body} bytes, not those of shape {shape[:8]} {dtype}")
+    order: Literal["F", "C"] = "F" if header[2] == b"True" else "C"
+    array = np.frombuffer(raw, dtype, offset=10 + size).reshape(shape, order=order)
     if not np.isfinite(array).all():
         raise ValueError(f"array {key} holds NaN or infinite values")
     return array.astype(dtype.newbyteorder("="))

@@ -191,7 +191,7 @@ class Manifest(_Strict):
         try:
             config = self.model_config_of_bundle()
         except ConfigError as error:
-            raise ValueError(f"config: {error}") from error
+            raise ValueError(str(error)) from error
         # Of the configuration as it is written: a later release with more fields must still agree.
         if dict_digest(self.config) != self.config_digest:
             raise ValueError("config_digest does not belong to config")
@@ -263,7 +263,8 @@ def seal(manifest: Manifest) -> Manifest:
 def _first_reason(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}" if place else first["msg"]
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message
 
 
 def parse_manifest(data: bytes) -> Manifest:

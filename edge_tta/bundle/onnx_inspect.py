@@ -20,7 +20,7 @@ FORBIDDEN_OPERATORS = frozenset({"Loop", "If", "Scan", "SequenceMap", "EPContext
 """Control flow, and the operator that loads a compiled graph from another file."""
 MAX_OPSET = 24
 MAX_NODES = 20000
-MAX_FIELDS = 400_000
+MAX_FIELDS = 250_000
 MAX_TENSOR_ELEMENTS = 2**30
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5

@@ -326,7 +326,7 @@ def test_a_bundle_moved_aside_by_a_killed_writer_comes_back(tmp_path: Path) -> N
     assert tree(tmp_path / "a") == tree(TINY) and os.listdir(tmp_path) == ["a"]
 
 
-def test_killed_writers_leave_a_whole_bundle_or_none(tmp_path: Path) -> None:
+def test_killed_writers_leave_a_whole_bundle(tmp_path: Path) -> None:
     """Kills at different moments of rewriting one bundle."""
     code = f"""
 import sys
@@ -344,7 +344,7 @@ while True:
     write_bundle(Path(sys.argv[1]), changed, files)
 """
     target = tmp_path / "a"
-    opened = 0
+    shutil.copytree(TINY, target)
     for attempt in range(8):
         process = subprocess.Popen(
             [sys.executable, "-c", code, str(target)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -355,11 +355,8 @@ while True:
         process.wait()
         process.stdout.close()
         assemble.sweep(target)
-        if target.exists():
-            Bundle.open(target)
-            opened += 1
-        assert set(os.listdir(tmp_path)) <= {"a"}
-    assert opened >= 4
+        Bundle.open(target)
+        assert os.listdir(tmp_path) == ["a"]
 
 
 def test_one_class_under_both_names() -> None:
