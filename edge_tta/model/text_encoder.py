@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_tta.config import TextEncoderConfig
+from edge_tta.errors import ConfigError
 from edge_tta.model.layers import attend
 
 
@@ -43,10 +44,19 @@ class EncoderLayer(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Token features and sentence vector of a tokenised prompt."""
+    """Token features and sentence vector of a tokenised prompt.
+
+    Args:
+        config: shape of the network.
+
+    Raises:
+        ConfigError: the heads do not divide the width.
+    """
 
     def __init__(self, config: TextEncoderConfig) -> None:
         super().__init__()
+        if config.width % config.heads:
+            raise ConfigError(f"text encoder: {config.heads} heads do not divide a width of {config.width}")
         self.config = config
         self.explicit_attention = False
         """Write attention out; used for export."""

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import signal
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from edge_tta.errors import TrainingError
-from edge_tta.train.checkpoint import RunState, newest_run_state, save_run_state
+from edge_tta.errors import OutputError, TrainingError
+from edge_tta.train.batches import to_device
+from edge_tta.train.checkpoint import RunState, newest_run_state, require_fit, save_bad_batch, save_run_state
+from edge_tta.train.ema import MovingAverage
+from edge_tta.train.guards import DivergenceGuard, FiniteGuard
+from edge_tta.train.log import RunLog
+from edge_tta.train.processes import Processes
 from edge_tta.train.stage import Stage
 
 logger = logging.getLogger(__name__)
+
+STREAM = 2**32
+"""Batch numbers of a process or accumulated part start at a multiple of this: no two of them share a batch."""
 
 
 @dataclass(frozen=True)
@@ -34,26 +38,48 @@ class LoopConfig:
     learning_rate: float = 1e-3
     """Peak learning rate of AdamW."""
     final_learning_rate: float = 0.03
-    """Learning rate at the last step as a share of the peak (cosine)."""
+    """Learning rate at the last step as a share of the peak (cosine); 1 keeps it constant."""
     warmup_steps: int = 100
     """Steps over which the learning rate rises from zero."""
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 1e-3
     clip_norm: float = 2.0
     """Gradients are scaled down to this norm."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged before a step; every process takes as many."""
     average_decay: float = 0.999
     """Decay of the moving average of the weights, smaller in the first steps."""
+    device: str = "auto"
+    """Where to train: "auto", "cpu", "cuda", ..."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 computes under autocast; weights, optimiser and derivatives inside targets stay float32."""
     log_every: int = 50
     checkpoint_every: int = 500
     validate_every: int = 0
     """Steps between validations and samples; 0 for only at the end."""
     seed: int = 0
     max_bad_steps: int = 3
-    """Consecutive non-finite steps after which training stops."""
+    """Consecutive non-finite steps that are let pass; one more ends the run."""
     divergence_factor: float = 10.0
     """A gradient norm above this many running medians is a warning sign ..."""
     divergence_steps: int = 20
     """... and that many of them in a row end the run."""
+    divergence_loss_factor: float = 3.0
+    """A loss above this many times its best running median is one too; losses of opponents are not watched ..."""
+    divergence_loss_steps: int = 200
+    """... and that many of those in a row end the run."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "accumulate", "log_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "clip_norm"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not 0 <= self.average_decay < 1:
+            raise ValueError(f"average_decay must be in 0..1, got {self.average_decay}")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed must be in 0..2**31 - 1, got {self.seed}")
 
 
 @dataclass(frozen=True)
@@ -76,45 +102,6 @@ def learning_rate(config: LoopConfig, step: int) -> float:
     )
 
 
-class MovingAverage:
-    """Exponential moving average of all floating-point state of some modules."""
-
-    def __init__(self, modules: dict[str, nn.Module], decay: float) -> None:
-        self.modules, self.decay = modules, decay
-        self.values = {name: value.detach().clone() for name, value in self._live().items()}
-
-    def _live(self) -> dict[str, Tensor]:
-        return {
-            f"{module_name}.{name}": value
-            for module_name, module in self.modules.items()
-            for name, value in module.state_dict().items()
-            if value.is_floating_point()
-        }
-
-    @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Move towards the live weights; early steps forget faster."""
-        decay = min(self.decay, (step + 1) / (step + 20))
-        live = self._live()
-        names = list(self.values)
-        torch._foreach_lerp_([self.values[n] for n in names], [live[n] for n in names], 1 - decay)
-
-    @contextmanager
-    def applied(self) -> Iterator[None]:
-        """Put the averages into the modules for a while."""
-        live = self._live()
-        backup = {name: value.detach().clone() for name, value in live.items()}
-        try:
-            with torch.no_grad():
-                for name, value in live.items():
-                    value.copy_(self.values[name])
-            yield
-        finally:
-            with torch.no_grad():
-                for name, value in live.items():
-                    value.copy_(backup[name])
-
-
 class Trainer:
     """Runs a stage.
 
@@ -123,7 +110,8 @@ class Trainer:
         config: loop settings.
         directory: run directory; checkpoints, logs and samples go there.
         digest: digest of the recipe; a checkpoint of another recipe is refused.
-        on_progress: called every ``log_every`` steps.
+        on_progress: called every ``log_every`` steps, in the main process.
+        processes: this process among its peers; found out if None.
     """
 
     def __init__(
@@ -133,145 +121,205 @@ class Trainer:
         directory: Path,
         digest: str = "",
         on_progress: Callable[[Progress], Any] | None = None,
+        processes: Processes | None = None,
     ) -> None:
         self.stage, self.config, self.directory, self.digest = stage, config, directory, digest
         self.on_progress = on_progress
+        self.processes = processes or Processes(config.device)
+        self.device = self.processes.device
         self.step = 0
+        self.stopped = False
+        """Whether a signal ended the run early; its state was saved."""
+        stage.to(self.device)
         self.optimisers = {
             name: torch.optim.AdamW(
-                parameters, config.learning_rate, config.betas, weight_decay=config.weight_decay
+                parameters, config.learning_rate, config.betas, weight_decay=config.weight_decay, fused=True
             )
             for name, parameters in stage.groups().items()
         }
         modules = stage.modules()
         self.average = MovingAverage({name: modules[name] for name in stage.averaged()}, config.average_decay)
-        self._norms: dict[str, deque[float]] = {name: deque(maxlen=100) for name in self.optimisers}
-        self._wild_steps = 0
-        self._bad_steps = 0
+        self._finite = FiniteGuard(config.max_bad_steps)
+        # Opponents' losses rise when the other side gets better; that is no divergence.
+        loss_factor = config.divergence_loss_factor if len(self.optimisers) == 1 else 0.0
+        self._guards = {
+            name: DivergenceGuard(
+                name,
+                config.divergence_factor,
+                config.divergence_steps,
+                loss_factor,
+                config.divergence_loss_steps,
+            )
+            for name in self.optimisers
+        }
         self._stop = False
 
     def train(self) -> None:
         """Train to the configured number of steps, from wherever the run is.
 
+        SIGINT and SIGTERM end it after the step under way, with a checkpoint; a second one acts as it did before.
+
         Raises:
             TrainingError: too many non-finite steps, or divergence; the last good checkpoint stays.
+            OutputError: the run directory cannot be made.
         """
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def request_stop(number: int, _: object) -> None:
+            self._stop = True
+            signal.signal(number, before[signal.Signals(number)])
+
         try:
             for number in before:
-                signal.signal(number, self._request_stop)
+                signal.signal(number, request_stop)
         except ValueError:
             before = {}  # Not the main thread: signals stay as they are.
-        self.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make {self.directory}: {error.strerror or error}") from error
         try:
             self._run()
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _request_stop(self, *_: object) -> None:
-        self._stop = True
-
     def _run(self) -> None:
-        config = self.config
+        config, main = self.config, self.processes.is_main
         window: dict[str, list[float]] = {}
         started, first = time.monotonic(), self.step
-        with (self.directory / "log.jsonl").open("a", encoding="utf-8") as log:
-            while self.step < config.steps and not self._stop:
-                for name, value in self.train_step().items():
-                    window.setdefault(name, []).append(value)
-                done = self.step == config.steps
-                if self.step % config.log_every == 0 or done:
-                    per_step = (time.monotonic() - started) / max(1, self.step - first)
-                    means = {name: sum(values) / len(values) for name, values in window.items()}
-                    window.clear()
-                    progress = Progress(
-                        self.step, config.steps, per_step, per_step * (config.steps - self.step), means
-                    )
-                    log.write(json.dumps({"step": self.step, "seconds_per_step": per_step, **means}) + "\n")
-                    log.flush()
-                    if self.on_progress is not None:
-                        self.on_progress(progress)
-                if self.step % config.checkpoint_every == 0 or done:
-                    self.save()
-                if done or (config.validate_every and self.step % config.validate_every == 0):
-                    self.show(log)
-        if self._stop:
+        log = RunLog(self.directory / "log.jsonl", self.step) if main else None
+        while self.step < config.steps and not self.stopped:
+            for name, value in self.train_step().items():
+                window.setdefault(name, []).append(value)
+            done = self.step == config.steps
+            if self.step % config.log_every == 0 or done:
+                per_step = (time.monotonic() - started) / (self.step - first)
+                means = {name: sum(values) / len(values) for name, values in window.items()}
+                window.clear()
+                if log is not None:
+                    log.write({"step": self.step, "seconds_per_step": per_step, **means})
+                    left = per_step * (config.steps - self.step)
+                    self._tell(Progress(self.step, config.steps, per_step, left, means))
+            if main and (self.step % config.checkpoint_every == 0 or done):
+                self.save()
+            if log is not None and (
+                done or (config.validate_every and self.step % config.validate_every == 0)
+            ):
+                self.show(log)
+        if main and self.stopped and self.step > first and self.step % config.checkpoint_every:
             self.save()
 
+    def _tell(self, progress: Progress) -> None:
+        if self.on_progress is not None:
+            self.on_progress(progress)
+
+    def _numbers(self) -> list[int]:
+        """Batch numbers of this process in this step."""
+        first = self.processes.index * self.config.accumulate
+        return [self.step + STREAM * (first + part) for part in range(self.config.accumulate)]
+
     def train_step(self) -> dict[str, float]:
-        """One step of every optimiser; advances ``step``. Non-finite gradients change nothing but the count."""
-        batch = self.stage.batch(self.step)
+        """One step of every optimiser; advances ``step``. Non-finite gradients change nothing but the count.
+
+        Raises:
+            TrainingError: too many non-finite steps in a row, or divergence.
+        """
+        numbers = self._numbers()
+        batches = [to_device(self.stage.batch(number), self.device) for number in numbers]
         values: dict[str, float] = {}
         rate = learning_rate(self.config, self.step)
-        healthy = True
+        healthy, watched = True, []
         for index, (name, optimiser) in enumerate(self.optimisers.items()):
-            generator = torch.Generator().manual_seed((self.config.seed * 2**20 + self.step) * 8 + index)
             parameters = [p for part in optimiser.param_groups for p in part["params"]]
-            losses = self.stage.losses(name, batch, generator)
             optimiser.zero_grad(set_to_none=True)
-            losses["loss"].backward()
+            found = self._accumulate(name, index, numbers, batches)
+            self.processes.average_gradients(parameters)
             norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.config.clip_norm))
             prefix = "" if len(self.optimisers) == 1 else f"{name}_"
-            values.update({prefix + key: float(value.detach()) for key, value in losses.items()})
+            values.update({prefix + key: value for key, value in found.items()})
             values[prefix + "gradient_norm"] = norm
-            if not math.isfinite(norm) or not math.isfinite(float(losses["loss"].detach())):
+            if not math.isfinite(norm) or not math.isfinite(found["loss"]):
                 healthy = False
                 break
             for part in optimiser.param_groups:
                 part["lr"] = rate
             optimiser.step()
-            self._watch(name, norm)
+            watched.append((self._guards[name], norm, found["loss"]))
         self.step += 1
         if healthy:
-            self._bad_steps = 0
+            self._finite.healthy()
             self.average.update(self.step)
         else:
-            self._bad_steps += 1
-            logger.warning("step %d: loss or gradient is not finite, step skipped", self.step)
-            if self._bad_steps > self.config.max_bad_steps:
-                (self.directory / "bad_step.json").write_text(
-                    json.dumps({"step": self.step, "values": str(values)})
-                )
-                raise TrainingError(
-                    f"{self._bad_steps} steps in a row were not finite, up to step {self.step}; "
-                    f"the last good checkpoint is in {self.directory / 'checkpoints'}"
-                )
+            self._skip(batches, numbers, values)
+        for guard, norm, loss in watched:
+            guard.watch(norm, loss)
         return {name: value for name, value in values.items() if math.isfinite(value)}
 
-    def _watch(self, name: str, norm: float) -> None:
-        """Stop when gradients stay far above their running median."""
-        norms = self._norms[name]
-        usual = median(norms) if len(norms) >= 50 else None
-        if usual is not None and norm > self.config.divergence_factor * usual:
-            self._wild_steps += 1
-            if self._wild_steps >= self.config.divergence_steps:
-                raise TrainingError(
-                    f"gradients of '{name}' stayed above {self.config.divergence_factor:g} times their median "
-                    f"for {self._wild_steps} steps, up to step {self.step + 1}: the run diverges"
-                )
-        else:
-            self._wild_steps = 0
-            norms.append(norm)
+    def _accumulate(self, group: str, index: int, numbers: list[int], batches: list[Any]) -> dict[str, float]:
+        """Gradients of all batches of one optimiser; means of its losses over batches and processes."""
+        totals: dict[str, Tensor] = {}
+        share = 1.0 / len(batches)
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+        for number, batch in zip(numbers, batches, strict=True):
+            seed = (self.config.seed * 2**20 + number) * 8 + index
+            generator = torch.Generator().manual_seed(seed % 2**63)
+            with autocast:
+                losses = self.stage.losses(group, batch, generator)
+            (losses["loss"] * share if share < 1 else losses["loss"]).backward()
+            for name, value in losses.items():
+                value = value.detach().float() * share
+                totals[name] = totals[name] + value if name in totals else value
+        own = torch.stack(list(totals.values())).tolist()
+        means = self.processes.average([*own, float(self._stop)])
+        # Every process learns of a stop asked of any of them, so that none waits for another.
+        self.stopped = self.stopped or means[-1] > 0
+        return dict(zip(totals, means[:-1], strict=True))
 
-    def show(self, log: Any) -> None:
-        """Validate and write samples with the averaged weights."""
-        with self.average.applied():
+    def _skip(self, batches: list[Any], numbers: list[int], values: dict[str, float]) -> None:
+        """Note a step that was not finite; after too many, keep the batch for study and end the run."""
+        logger.warning("step %d: loss or gradient is not finite, step skipped", self.step)
+        if not self._finite.unhealthy():
+            return
+        path = self.directory / f"bad-step-{self.step:08d}-process-{self.processes.index}"
+        try:
+            save_bad_batch(path, batches, {"step": self.step, "batches": numbers, "values": str(values)})
+            kept = f"their batch is in {path}"
+        except OSError as error:
+            kept = f"their batch could not be written ({error})"
+        raise TrainingError(
+            f"{self._finite.bad} steps in a row were not finite, up to step {self.step}; {kept}; "
+            f"the last good checkpoint is in {self.directory / 'checkpoints'}"
+        )
+
+    def show(self, log: RunLog) -> None:
+        """Validate and write samples with the averaged weights; a full disk is a warning."""
+        with self.average.applied(), torch.no_grad():
             figures = self.stage.validate()
             if figures:
-                log.write(json.dumps({"step": self.step, "validation": figures}) + "\n")
-                log.flush()
-                if self.on_progress is not None:
-                    self.on_progress(Progress(self.step, self.config.steps, 0.0, 0.0, figures))
-            self.stage.sample(self.directory / "samples" / f"step-{self.step:08d}")
+                log.write({"step": self.step, "validation": figures})
+                self._tell(Progress(self.step, self.config.steps, 0.0, 0.0, figures))
+            try:
+                self.stage.sample(self.directory / "samples" / f"step-{self.step:08d}")
+            except (OSError, OutputError) as error:
+                logger.warning("samples at step %d were not written (%s); training goes on", self.step, error)
 
     def export(self, directory: Path) -> None:
-        """Write the averaged weights as the stage's part of a model checkpoint."""
-        with self.average.applied():
-            self.stage.export(directory)
+        """Write the averaged weights as the stage's part of a model checkpoint.
+
+        Raises:
+            OutputError: it cannot be written; the run's checkpoint has the weights still.
+        """
+        try:
+            with self.average.applied():
+                self.stage.export(directory)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {directory}: {error.strerror or error}; make room and run again with --resume"
+            ) from error
 
     def state(self) -> RunState:
-        """Everything needed to go on exactly."""
+        """Everything needed to go on exactly. Random draws are functions of the step and need no state."""
         weights = {
             f"{module}.{name}": value
             for module, part in self.stage.modules().items()
@@ -283,7 +331,11 @@ class Trainer:
                 optimiser.update(
                     {f"{name}.{index}.{key}": torch.as_tensor(value) for key, value in entry.items()}
                 )
-        plain = {"digest": self.digest, "norms": {name: list(values) for name, values in self._norms.items()}}
+        plain = {
+            "digest": self.digest,
+            "bad_steps": self._finite.bad,
+            "guards": {name: guard.state() for name, guard in self._guards.items()},
+        }
         return RunState(self.step, weights, dict(self.average.values), optimiser, plain)
 
     def save(self) -> None:
@@ -296,34 +348,52 @@ class Trainer:
     def resume(self) -> bool:
         """Load the newest readable checkpoint of the run; False if there is none.
 
+        Nothing is touched unless all of it fits.
+
         Raises:
             TrainingError: no checkpoint can be read, or it belongs to another recipe or model.
         """
         state = newest_run_state(self.directory / "checkpoints")
+        steps = self.processes.average([float(state.step if state is not None else 0)])[0]
+        if steps != (state.step if state is not None else 0):
+            raise TrainingError("the processes see different checkpoints; they need a common run directory")
         if state is None:
             return False
         if state.plain.get("digest") != self.digest:
             raise TrainingError(
                 f"{self.directory} belongs to another recipe; choose another output directory"
             )
+        own = self.state()
+        require_fit("weights", state.weights, own.weights)
+        require_fit("average", state.average, own.average)
+        entries = self._optimiser_entries(state.optimiser)
         for module, part in self.stage.modules().items():
             prefix = f"{module}."
-            own = {
-                name[len(prefix) :]: value for name, value in state.weights.items() if name.startswith(prefix)
-            }
-            part.load_state_dict(own, strict=True)
+            part.load_state_dict(
+                {name.removeprefix(prefix): v for name, v in state.weights.items() if name.startswith(prefix)}
+            )
         for name, value in self.average.values.items():
             value.copy_(state.average[name])
         for name, optimiser in self.optimisers.items():
-            entries: dict[int, dict[str, Tensor]] = {}
-            for key, value in state.optimiser.items():
-                group, index, field = key.split(".", 2)
-                if group == name:
-                    entries.setdefault(int(index), {})[field] = value
-            optimiser.load_state_dict(
-                {"state": entries, "param_groups": optimiser.state_dict()["param_groups"]}
-            )
-        for name, values in state.plain["norms"].items():
-            self._norms[name].extend(values)
+            groups = optimiser.state_dict()["param_groups"]
+            optimiser.load_state_dict({"state": entries[name], "param_groups": groups})
+        for name, guard in self._guards.items():
+            guard.load(state.plain["guards"][name])
+        self._finite.bad = int(state.plain["bad_steps"])
         self.step = state.step
         return True
+
+    def _optimiser_entries(self, tensors: dict[str, Tensor]) -> dict[str, dict[int, dict[str, Tensor]]]:
+        """Optimiser state by optimiser, parameter and field, checked against the parameters."""
+        entries: dict[str, dict[int, dict[str, Tensor]]] = {name: {} for name in self.optimisers}
+        for key, value in tensors.items():
+            group, index, field = key.rsplit(".", 2)
+            parameters = self.optimisers[group].param_groups[0]["params"] if group in entries else []
+            if not index.isdigit() or int(index) >= len(parameters):
+                raise TrainingError(
+                    f"the checkpoint's optimiser state '{key}' has no parameter in this model"
+                )
+            if value.dim() and value.shape != parameters[int(index)].shape:
+                raise TrainingError(f"the checkpoint's optimiser state '{key}' does not fit this model")
+            entries[group].setdefault(int(index), {})[field] = value
+        return entries

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Generator, Tensor, nn
 
 
 class Stage(Protocol):
-    """One thing to train. A batch and every random draw are functions of (seed, step), so a run resumes exactly."""
+    """One thing to train. A batch and every random draw are functions of (seed, number), so a run resumes exactly."""
 
     def modules(self) -> dict[str, nn.Module]:
         """Modules whose weights a checkpoint holds, by name."""
@@ -24,12 +25,25 @@ class Stage(Protocol):
         """Parameters of each optimiser, by name, in the order in which they step."""
         ...
 
+    def to(self, device: torch.device) -> None:
+        """Move the modules, and every constant that losses, validation or samples need."""
+        ...
+
     def batch(self, step: int) -> Any:
-        """Training batch of a step."""
+        """Training batch number ``step``, on the CPU: a tensor, or tensors in tuples, dataclasses or dictionaries.
+
+        Numbers above 2**32 belong to further processes and accumulated parts; they are batches of their own.
+        """
         ...
 
     def losses(self, group: str, batch: Any, generator: Generator) -> dict[str, Tensor]:
-        """Scalar losses for one optimiser; ``loss`` is minimised, the others are logged."""
+        """Scalar losses for one optimiser; ``loss`` is minimised, the others are logged.
+
+        Args:
+            group: name of the optimiser.
+            batch: what ``batch`` returned, moved to the device.
+            generator: of the CPU, so that draws are the same on every device.
+        """
         ...
 
     def validate(self) -> dict[str, float]:

@@ -5,16 +5,22 @@ Works for any checkpoint of sentence-transformers' MiniLM layout: ``model.safete
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_tta.config import TextEncoderConfig
 from edge_tta.errors import ConfigError, DataError, MissingExtraError
 from edge_tta.model.text_encoder import EncoderLayer, TextEncoder
+
+MAX_TOKENS = 128
+"""Longest text the teacher reads, in its own tokens; what it was trained on."""
 
 _LAYER_NAMES = {
     "attention.self.query": "query",
@@ -36,6 +42,23 @@ def _layer_state(weights: dict[str, Tensor], index: int) -> dict[str, Tensor]:
     return state
 
 
+def _read_tokenizer(path: Path) -> Any:
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise MissingExtraError("train", "distilling a text encoder") from error
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare exceptions
+        raise DataError(f"teacher: {path} is no tokenizer ({error})") from error
+    padding = tokenizer.token_to_id("[PAD]")
+    if padding is None:
+        raise DataError(f"teacher: {path} has no token [PAD]")
+    tokenizer.enable_truncation(MAX_TOKENS)
+    tokenizer.enable_padding(pad_id=padding)
+    return tokenizer
+
+
 class Teacher(nn.Module):
     """Frozen sentence encoder with its own WordPiece tokenizer.
 
@@ -44,42 +67,50 @@ class Teacher(nn.Module):
         heads: attention heads (12 for MiniLM-L6-H384).
 
     Raises:
-        DataError: a file is missing or not of this layout.
+        DataError: a file is missing, damaged or not of this layout.
     """
 
     def __init__(self, directory: Path, heads: int = 12) -> None:
         super().__init__()
-        try:
-            from tokenizers import Tokenizer
-        except ImportError as error:
-            raise MissingExtraError("train", "distilling a text encoder") from error
         for name in ("model.safetensors", "tokenizer.json"):
             if not (directory / name).is_file():
                 raise DataError(f"teacher: {directory / name} not found")
-        weights = {k.removeprefix("bert."): v for k, v in load_file(directory / "model.safetensors").items()}
-        self.tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
-        self.tokenizer.enable_truncation(128)
-        self.tokenizer.enable_padding(pad_id=self.tokenizer.token_to_id("[PAD]"))
+        self.tokenizer = _read_tokenizer(directory / "tokenizer.json")
+        path = directory / "model.safetensors"
         try:
-            self.words = nn.Parameter(
-                weights["embeddings.word_embeddings.weight"].float(), requires_grad=False
-            )
-            kind = weights["embeddings.token_type_embeddings.weight"][0].float()
-            position = weights["embeddings.position_embeddings.weight"].float() + kind
-            self.positions = nn.Parameter(position, requires_grad=False)
-            width = self.words.shape[1]
-            self.norm = nn.LayerNorm(width, eps=1e-12)
-            self.norm.load_state_dict(
-                {kind: weights[f"embeddings.LayerNorm.{kind}"].float() for kind in ("weight", "bias")}
-            )
-            feedforward = weights["encoder.layer.0.intermediate.dense.weight"].shape[0]
-            depth = 1 + max(int(k.split(".")[2]) for k in weights if k.startswith("encoder.layer."))
-            self.layers = nn.ModuleList(EncoderLayer(width, heads, feedforward) for _ in range(depth))
-            for index, layer in enumerate(self.layers):
-                layer.load_state_dict(_layer_state(weights, index))
+            data = path.read_bytes()
+            weights = {name.removeprefix("bert."): value for name, value in load(data).items()}
+        except (OSError, SafetensorError, ValueError) as error:
+            raise DataError(f"teacher: {path} cannot be read ({error})") from error
+        self.digest = hashlib.sha256(data).hexdigest()
+        """SHA-256 of the weights' file: which teacher this is, wherever it lies."""
+        try:
+            self._take(weights, heads)
         except KeyError as error:
-            raise DataError(f"teacher: {directory / 'model.safetensors'} has no {error}") from error
+            raise DataError(f"teacher: {path} has no {error}") from error
+        except RuntimeError as error:
+            raise DataError(
+                f"teacher: {path} is not of BERT's shape ({str(error).splitlines()[-1].strip()})"
+            ) from error
         self.requires_grad_(False)
+
+    def _take(self, weights: dict[str, Tensor], heads: int) -> None:
+        self.words = nn.Parameter(weights["embeddings.word_embeddings.weight"].float())
+        # Every text is one sentence, so its kind's embedding is part of the positions.
+        kind = weights["embeddings.token_type_embeddings.weight"][0].float()
+        self.positions = nn.Parameter(weights["embeddings.position_embeddings.weight"].float() + kind)
+        width = self.words.shape[1]
+        self.norm = nn.LayerNorm(width, eps=1e-12)
+        self.norm.load_state_dict(
+            {name: weights[f"embeddings.LayerNorm.{name}"].float() for name in ("weight", "bias")}
+        )
+        feedforward = weights["encoder.layer.0.intermediate.dense.weight"].shape[0]
+        depth = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("encoder.layer."))
+        layers = [EncoderLayer(width, heads, feedforward) for _ in range(depth)]
+        for index, layer in enumerate(layers):
+            layer.load_state_dict(_layer_state(weights, index))
+        self.layers = nn.ModuleList(layers)
+        self.heads, self.feedforward = heads, int(feedforward)
 
     @torch.no_grad()
     def forward(self, texts: list[str]) -> Tensor:
@@ -115,13 +146,27 @@ def start_student(
     Raises:
         ConfigError: shapes or counts disagree.
     """
-    if len(layers) != config.depth or max(layers) >= len(teacher.layers):
-        raise ConfigError(f"{config.depth} student layers cannot be copied from teacher layers {layers}")
+    if len(layers) != config.depth or not all(0 <= layer < len(teacher.layers) for layer in layers):
+        raise ConfigError(
+            f"{config.depth} student layers cannot be copied from layers {list(layers)} of a teacher "
+            f"that has {len(teacher.layers)}"
+        )
     if len(pieces) > config.vocab_size:
         raise ConfigError(f"{len(pieces)} pieces do not fit a vocabulary of {config.vocab_size}")
+    shapes = {
+        "width": (config.width, teacher.words.shape[1]),
+        "feedforward": (config.feedforward, teacher.feedforward),
+        "heads": (config.heads, teacher.heads),
+    }
+    for name, (mine, theirs) in shapes.items():
+        if mine != theirs:
+            raise ConfigError(f"student {name} {mine} is not the teacher's {theirs}")
+    if len(teacher.positions) < 1 + config.max_tokens:
+        raise ConfigError(
+            f"a teacher of {len(teacher.positions)} positions cannot start a student of {config.max_tokens} "
+            f"tokens; it needs one more for its first special token"
+        )
     student = TextEncoder(config)
-    if student.embedding.weight.shape[1] != teacher.words.shape[1]:
-        raise ConfigError(f"student width {config.width} is not the teacher's {teacher.words.shape[1]}")
     student.embedding.weight.copy_(teacher.words.mean(0) + 0.02 * torch.randn_like(student.embedding.weight))
     for index, piece in enumerate(pieces):
         text = piece.replace("▁", " ").strip()
@@ -130,6 +175,6 @@ def start_student(
             student.embedding.weight[index] = vector
     student.positions.copy_(teacher.positions[1 : 1 + config.max_tokens])
     student.embedding_norm.load_state_dict(teacher.norm.state_dict())
-    for mine, source in zip(student.layers, layers, strict=True):
-        mine.load_state_dict(teacher.layers[source].state_dict())
+    for layer, source in zip(student.layers, layers, strict=True):
+        layer.load_state_dict(teacher.layers[source].state_dict())
     return student

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import repeat
 
 from edge_tta.errors import ConfigError, MissingExtraError
 from edge_tta.text import normalise
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int, words: Iterable[str] = ()) -> bytes:
+def weighted_words(words: Iterable[str]) -> Iterator[str]:
+    """Repeat words as often as their rank calls for, after Zipf's law; the commonest come first.
+
+    Counted once each, tens of thousands of words would drown the few thousand that prompts are made of.
+    """
+    for rank, word in enumerate(words):
+        yield from repeat(word, max(1, round(2000 / (rank + 10))))
+
+
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, words: Iterable[str] = (), required_characters: str = ""
+) -> bytes:
     """Train a tokenizer deterministically.
 
     Args:
         texts: captions; normalised here as the runtime normalises prompts, so the model needs no rules of its own.
         vocab_size: upper bound of pieces; a small corpus may give fewer.
-        words: common words that should be single pieces even if captions never use them.
+        words: words that captions need not hold; the more often one is given, the likelier it is one piece.
+        required_characters: get a piece even if they are too rare to earn one, instead of their bytes.
 
     Returns:
         Serialised SentencePiece model; ids 0 unknown, 1 end of sentence, then bytes and pieces.
@@ -28,8 +41,11 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, words: Iterable[str] 
     except ImportError as error:
         raise MissingExtraError("train", "training a tokenizer") from error
     lines = [normalise(text) for text in texts]
-    # A word list line weighs as much as a caption: everyday words become pieces, captions keep their own.
-    lines += [normalise(word) for word in words]
+    # A word is a line and weighs as much as a caption: everyday words become pieces, captions keep theirs.
+    given = [normalise(word) for word in words]
+    # Equal words are merged before pieces are looked for, and only what two different words share is found: without
+    # a second form no count, however large, makes a word one piece.
+    lines += given + [f"{word}," for word in dict.fromkeys(given)]
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -40,6 +56,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, words: Iterable[str] 
             hard_vocab_limit=False,
             byte_fallback=True,
             character_coverage=0.9995,
+            required_chars=required_characters,
             normalization_rule_name="identity",
             unk_id=0,
             eos_id=1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,12 +11,17 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from edge_tta.errors import TrainingError
+from edge_tta.errors import ConfigError, TrainingError
 from edge_tta.train import checkpoint
 from edge_tta.train.checkpoint import complete_checkpoints, newest_run_state
-from edge_tta.train.loop import LoopConfig, MovingAverage, Trainer, learning_rate
+from edge_tta.train.ema import MovingAverage
+from edge_tta.train.guards import DivergenceGuard
+from edge_tta.train.log import RunLog
+from edge_tta.train.loop import STREAM, LoopConfig, Trainer, learning_rate
+from edge_tta.train.processes import Processes
 
 
 class Line:
@@ -36,6 +42,10 @@ class Line:
     def groups(self) -> dict[str, list[nn.Parameter]]:
         groups = {"model": list(self.model.parameters()), "other": list(self.other.parameters())}
         return dict(list(groups.items())[: self.count])
+
+    def to(self, device: torch.device) -> None:
+        self.model.to(device)
+        self.other.to(device)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         make = torch.Generator().manual_seed(step)
@@ -133,8 +143,8 @@ def test_divergence_stops_the_run(tmp_path: Path) -> None:
     trainer = Trainer(Line(), config(500, divergence_steps=3, clip_norm=1e9), tmp_path)
     for _ in range(60):
         trainer.train_step()
-    trainer._norms["model"].clear()
-    trainer._norms["model"].extend([1e-9] * 60)
+    trainer._guards["model"].norms.clear()
+    trainer._guards["model"].norms.extend([1e-9] * 60)
     with pytest.raises(TrainingError, match="diverges"):
         for _ in range(5):
             trainer.train_step()
@@ -237,3 +247,95 @@ def test_learning_rate_rises_and_falls() -> None:
     rates = [learning_rate(settings, step) for step in range(100)]
     assert rates[0] == pytest.approx(0.1, abs=0.01)
     assert max(rates) > 0.97 and rates[-1] == pytest.approx(0.1, abs=0.01)
+
+
+def test_accumulated_batches_are_averaged(tmp_path: Path) -> None:
+    """Two batches of one step weigh as one batch of both."""
+    trainer = Trainer(Line(), config(1, accumulate=2, clip_norm=1e9), tmp_path)
+    numbers = trainer._numbers()
+    assert numbers == [0, STREAM]
+    trainer.train_step()
+    stage = Line()
+    total = torch.zeros(())
+    for number in numbers:
+        seed = number * 8 % 2**63
+        total = (
+            total
+            + 0.5 * stage.losses("model", stage.batch(number), torch.Generator().manual_seed(seed))["loss"]
+        )
+    total.backward()
+    for mine, wanted in zip(trainer.stage.model.parameters(), stage.model.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, wanted.grad)
+
+
+def test_bf16_computes_under_autocast_and_keeps_float32_weights(tmp_path: Path) -> None:
+    stage = Line()
+    Trainer(stage, config(400, learning_rate=5e-2, checkpoint_every=1000, precision="bf16"), tmp_path).train()
+    assert stage.model.weight.dtype == torch.float32
+    assert stage.model.bias.item() == pytest.approx(0.5, abs=0.05)
+
+
+def test_the_batch_that_ended_a_run_is_kept_for_study(tmp_path: Path) -> None:
+    trainer = Trainer(Line(bad_steps=frozenset(range(40))), config(40, max_bad_steps=0), tmp_path)
+    with pytest.raises(TrainingError, match="their batch is in"):
+        trainer.train()
+    (kept,) = tmp_path.glob("bad-step-*")
+    tensors = load_file(kept / "batch.safetensors")
+    assert torch.equal(tensors["batch0.0"], Line().batch(0)[0])
+    assert tensors["batch0.1"].isnan().all()
+    assert json.loads((kept / "record.json").read_text())["batches"] == [0]
+
+
+def test_a_resumed_log_has_every_step_once(tmp_path: Path) -> None:
+    Trainer(Line(), config(20), tmp_path).train()
+    path = tmp_path / "log.jsonl"
+    whole = [json.loads(line)["step"] for line in path.read_text().splitlines()]
+    path.write_text(path.read_text() + '{"step": 99, "lo')
+    log = RunLog(path, 10)
+    log.write({"step": 15})
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [
+        *(step for step in whole if step <= 10),
+        15,
+    ]
+
+
+def test_a_checkpoint_of_another_model_is_refused_before_anything_changes(tmp_path: Path) -> None:
+    Trainer(Line(), config(10), tmp_path).train()
+
+    class Wider(Line):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = nn.Linear(4, 1)
+
+    other = Trainer(Wider(), config(10), tmp_path)
+    before = {name: value.clone() for name, value in snapshot(other).items()}
+    with pytest.raises(TrainingError, match=r"'model.weight' as \(1, 3\)"):
+        other.resume()
+    assert same(before, snapshot(other))
+
+
+def test_a_loss_that_stays_high_is_divergence_and_a_passing_peak_is_not() -> None:
+    guard = DivergenceGuard("model", 10.0, 20, loss_factor=3.0, loss_steps=5)
+    for _ in range(60):
+        guard.watch(1.0, 1.0)
+    for _ in range(4):
+        guard.watch(1.0, 5.0)
+    guard.watch(1.0, 1.0)
+    again = DivergenceGuard("model", 10.0, 20, loss_factor=3.0, loss_steps=5)
+    again.load(json.loads(json.dumps(guard.state())))
+    with pytest.raises(TrainingError, match="loss of 'model' stayed above 3 times"):
+        for _ in range(5):
+            again.watch(1.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"steps": 0}, {"accumulate": 0}, {"learning_rate": 0.0}, {"average_decay": 1.0}, {"seed": -1}]
+)
+def test_senseless_settings_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        config(**{"steps": 10, **changes})
+
+
+def test_an_absent_device_is_one_clear_line() -> None:
+    with pytest.raises(ConfigError, match="use auto, cpu or cuda"):
+        Processes("nonsense")

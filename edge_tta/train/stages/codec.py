@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from edge_tta.config import ModelConfig
 from edge_tta.errors import DataError
 from edge_tta.model.checkpoint import load_part, read_config, save_part
-from edge_tta.model.codec import Codec, Spectrum
+from edge_tta.model.codec import Codec, Posterior, Spectrum
 from edge_tta.model.discriminators import (
     MultiResolutionDiscriminator,
     adversarial_loss,
@@ -24,6 +24,7 @@ from edge_tta.model.discriminators import (
 from edge_tta.train.codec_losses import (
     MelLoss,
     SpectrumLoss,
+    SpectrumTargets,
     kl_divergence,
     spectrum_targets,
     start_from_principal_components,
@@ -114,6 +115,11 @@ class CodecStage:
             {"discriminator": list(self.discriminator.parameters()), **groups} if self.adversarial else groups
         )
 
+    def to(self, device: torch.device) -> None:
+        """Move codec, discriminator and the constants of the losses."""
+        for module in (self.codec, self.discriminator, self.spectrum_loss, self.mel_loss):
+            module.to(device)
+
     def batch(self, step: int) -> Tensor:
         """Random crops float32 [B, S, N]."""
         return self._crops(step)
@@ -138,19 +144,35 @@ class CodecStage:
         config, codec = self.config, self.codec
         real = batch[: config.wave_batch]
         if group == "discriminator":
-            with torch.no_grad():
+            with torch.no_grad(), torch.autocast(batch.device.type, enabled=False):
                 fake = codec.decoder.synthesise(codec.decoder.spectrum(codec.encoder(real).mean))
             loss = discriminator_loss(self.discriminator(real), self.discriminator(fake))
             return {"loss": loss}
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(batch.device.type, enabled=False):
             stft = codec.encoder.geometry.analyse(batch)
             target = spectrum_targets(
                 codec.encoder.geometry, stft, codec.decoder.to_bins, self.model.codec.tonal_bins
             )
         posterior = codec.encoder.from_stft(stft)
+        posterior = Posterior(*(part.float() for part in posterior))
         deviation = torch.exp(0.5 * posterior.log_variance)
-        latent = posterior.mean + deviation * torch.randn(deviation.shape, generator=generator)
+        noise = torch.randn(deviation.shape, generator=generator).to(deviation.device)
+        latent = posterior.mean + deviation * noise
         spectrum = codec.decoder.spectrum((latent - codec.decoder.latent_mean) / codec.decoder.latent_std)
+        spectrum = Spectrum(*(part.float() for part in spectrum))
+        # The network may compute in half precision; phases, waveforms and losses may not: -50 dB of rounding is heard.
+        with torch.autocast(batch.device.type, enabled=False):
+            return self._codec_losses(real, spectrum, target, posterior, generator)
+
+    def _codec_losses(
+        self,
+        real: Tensor,
+        spectrum: Spectrum,
+        target: SpectrumTargets,
+        posterior: Posterior,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        config, codec = self.config, self.codec
         parts = self.spectrum_loss(spectrum, target, codec.decoder.bin_std)
         kl = kl_divergence(posterior)
         # Energies are set through magnitudes only: through the shares a spectral loss would turn noise into tone.

@@ -121,6 +121,12 @@ class GeneratorStage:
         """One optimiser."""
         return {"generator": list(self.generator.parameters())}
 
+    def to(self, device: torch.device) -> None:
+        """Move generator, teacher and codec."""
+        for module in (self.generator, self.teacher, self.codec):
+            if module is not None:
+                module.to(device)
+
     def batch(self, step: int) -> Batch:
         """Windows of about equal length."""
         step //= self.config.reuse

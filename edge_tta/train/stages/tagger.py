@@ -166,6 +166,10 @@ class TaggerStage:
         """One optimiser."""
         return {"tagger": list(self.network.parameters())}
 
+    def to(self, device: torch.device) -> None:
+        """Move the network."""
+        self.network.to(device)
+
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Augmented spectrograms [B, frames, bands] in dB and label shares [B, labels]."""
         config, examples = self.config, self.examples["training"]

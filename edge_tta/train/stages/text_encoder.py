@@ -6,7 +6,6 @@ import csv
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +17,18 @@ from torch.nn import functional as F
 from edge_tta.config import ModelConfig
 from edge_tta.errors import ConfigError, DataError
 from edge_tta.model.checkpoint import save_part, write_atomically
-from edge_tta.text import Tokenizer, normalise
+from edge_tta.text import Tokenizer
 from edge_tta.train.data.captions import Captioner
 from edge_tta.train.latents import pad_ids
 from edge_tta.train.teacher import Teacher, start_student
-from edge_tta.train.tokenizer import train_tokenizer
+from edge_tta.train.text_retrieval import (
+    misspell,
+    paraphrase_prompts,
+    retrieve,
+    student_encode,
+    teacher_encode,
+)
+from edge_tta.train.tokenizer import train_tokenizer, weighted_words
 
 _PLACES = (
     "in the yard", "in the distance", "on the street", "at night", "in a cave", "in the kitchen", "behind a wall",
@@ -48,6 +54,8 @@ class TextEncoderStageConfig:
     phrases: int = 9000
     """Random phrases from the teacher's vocabulary, so that words outside the captions keep their meaning."""
     batch: int = 64
+    misspelt_share: float = 0.1
+    """Texts read with a slip of the fingers; their target stays the teacher's vector of the clean text."""
     similarity_weight: float = 2.0
     """Weight of matching the similarities inside the batch."""
     seed: int = 0
@@ -120,13 +128,6 @@ def training_texts(config: TextEncoderStageConfig, captioner: Captioner, words: 
     return [usable[index] for index in default_rng(config.seed).permutation(len(usable))]
 
 
-def paraphrase_prompts() -> list[tuple[str, str]]:
-    """Label and prompt of the packaged paraphrase suite; used to judge, never to train."""
-    path = resources.files("edge_tta.evaluate").joinpath("prompts", "paraphrases.csv")
-    rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
-    return [(row["label"], row["prompt"]) for row in rows]
-
-
 class TextEncoderStage:
     """Student under its teacher.
 
@@ -145,7 +146,9 @@ class TextEncoderStage:
         self.teacher = Teacher(directory, model.text_encoder.heads)
         words = vocabulary_words(directory)
         self.texts = training_texts(config, self.captioner, words)
-        self.tokenizer_model = train_tokenizer(self.texts, model.text_encoder.vocab_size, words[:20000])
+        self.tokenizer_model = train_tokenizer(
+            self.texts, model.text_encoder.vocab_size, weighted_words(words[:20000]), required_characters="'"
+        )
         self.tokenizer = Tokenizer(self.tokenizer_model, model.text_encoder.max_tokens)
         self.ids = [self.tokenizer.encode(text).ids.tolist() for text in self.texts]
         self.by_length = np.argsort([len(ids) for ids in self.ids], kind="stable")
@@ -156,7 +159,8 @@ class TextEncoderStage:
             self.student = start_student(model.text_encoder, self.teacher, pieces, config.layers)
 
     def _teacher_embeddings(self, cache: Path) -> Tensor:
-        digest = hashlib.sha256("\n".join([str(self.config.teacher), *self.texts]).encode()).hexdigest()[:16]
+        # The weights, not the path, say which teacher it was: another one in the same place must not be mistaken.
+        digest = hashlib.sha256("\n".join([self.teacher.digest, *self.texts]).encode()).hexdigest()[:16]
         path = cache / f"teacher-{digest}.npy"
         if not path.is_file():
             order = sorted(range(len(self.texts)), key=lambda index: len(self.texts[index]))
@@ -183,6 +187,10 @@ class TextEncoderStage:
         """One optimiser."""
         return {"text_encoder": list(self.student.parameters())}
 
+    def to(self, device: torch.device) -> None:
+        """Move the student; the teacher's vectors are made beforehand and travel with the batches."""
+        self.student.to(device)
+
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Ids, mask and teacher embeddings of texts of about equal length."""
         rng = default_rng([self.config.seed, step])
@@ -190,7 +198,15 @@ class TextEncoderStage:
         start = int(rng.integers(0, len(self.texts) - count + 1))
         low, high = max(0, start - 600), min(len(self.texts), start + count + 600)
         chosen = rng.choice(self.by_length[low:high], count, replace=False)
-        ids, mask = pad_ids([self.ids[index] for index in chosen])
+        slips = rng.random(count) < self.config.misspelt_share
+        ids, mask = pad_ids(
+            [
+                self.tokenizer.encode(misspell(self.texts[index], rng)).ids.tolist()
+                if slip
+                else self.ids[index]
+                for index, slip in zip(chosen, slips, strict=True)
+            ]
+        )
         return ids, mask, self.targets[torch.from_numpy(chosen)]
 
     def losses(
@@ -208,29 +224,16 @@ class TextEncoderStage:
     def validate(self) -> dict[str, float]:
         """Cosine to the teacher and nearest-label accuracy on the paraphrase suite, student beside teacher."""
         suite = [(label, prompt) for label, prompt in paraphrase_prompts() if label in self.captioner.labels]
-        labels = sorted({label for label, _ in suite})
-        wanted = torch.tensor([labels.index(label) for label, _ in suite])
-        prompts = [prompt for _, prompt in suite]
-
-        def student(texts: list[str]) -> Tensor:
-            ids, mask = pad_ids([self.tokenizer.encode(text).ids.tolist() for text in texts])
-            return F.normalize(self.student(ids, mask)[1], dim=-1)
-
+        rng = default_rng(0)
+        misspelt = [(label, misspell(prompt, rng)) for label, prompt in suite]
         figures: dict[str, float] = {}
+        student, teacher = student_encode(self.student, self.tokenizer), teacher_encode(self.teacher)
         embedded = {}
-        for name, encode in (
-            ("student", student),
-            ("teacher", lambda texts: self.teacher([normalise(t) for t in texts])),
-        ):
-            centres = torch.stack(
-                [encode(list(self.captioner.words(label).events)).mean(0) for label in labels]
-            )
-            embedded[name] = encode(prompts)
-            ranked = (
-                (embedded[name] @ F.normalize(centres, dim=-1).T).topk(min(5, len(labels)), dim=-1).indices
-            )
-            figures[f"{name}_top1"] = float((ranked[:, 0] == wanted).float().mean())
-            figures[f"{name}_top5"] = float((ranked == wanted[:, None]).any(1).float().mean())
+        for name, encode in (("student", student), ("teacher", teacher)):
+            found = retrieve(encode, self.captioner, suite)
+            embedded[name] = found.embedded
+            figures[f"{name}_top1"], figures[f"{name}_top5"] = found.share_within(1), found.share_within(5)
+            figures[f"{name}_top1_misspelt"] = retrieve(encode, self.captioner, misspelt).share_within(1)
         figures["cosine"] = float((embedded["student"] * embedded["teacher"]).sum(-1).mean())
         return figures
 

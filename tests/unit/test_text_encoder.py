@@ -1,0 +1,130 @@
+"""The text encoder against PyTorch's own transformer layer, and its promises about padding and scale."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edge_tta.config import TextEncoderConfig
+from edge_tta.errors import ConfigError
+from edge_tta.model.presets import preset
+from edge_tta.model.text_encoder import EncoderLayer, TextEncoder
+
+SMALL = TextEncoderConfig(vocab_size=50, max_tokens=12, width=24, depth=2, heads=3, feedforward=40)
+
+
+def small(seed: int = 0) -> TextEncoder:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return TextEncoder(SMALL).eval()
+
+
+def random_ids(*shape: int) -> Tensor:
+    return torch.randint(0, SMALL.vocab_size, shape, generator=torch.Generator().manual_seed(1))
+
+
+def reference_layer(layer: EncoderLayer, width: int, heads: int, feedforward: int) -> nn.Module:
+    """PyTorch's post-norm layer with the weights of ours."""
+    theirs = nn.TransformerEncoderLayer(
+        width, heads, feedforward, dropout=0.0, activation="gelu", layer_norm_eps=1e-12, batch_first=True
+    )
+    projections = (layer.query, layer.key, layer.value)
+    state = {
+        "self_attn.in_proj_weight": torch.cat([part.weight for part in projections]),
+        "self_attn.in_proj_bias": torch.cat([part.bias for part in projections]),
+    }
+    names = {
+        "self_attn.out_proj": layer.attention_out,
+        "norm1": layer.attention_norm,
+        "linear1": layer.expand,
+        "linear2": layer.project,
+        "norm2": layer.norm,
+    }
+    for name, part in names.items():
+        state |= {f"{name}.weight": part.weight, f"{name}.bias": part.bias}
+    theirs.load_state_dict(state)
+    # In training mode PyTorch does not take its fused path; without dropout the numbers are the same.
+    return theirs.train()
+
+
+def test_parameters_of_the_shipped_shape() -> None:
+    with torch.device("meta"):
+        encoder = TextEncoder(preset("edge-10m").text_encoder)
+    count = sum(weight.numel() for weight in encoder.parameters())
+    layer = 4 * (384 * 384 + 384) + 2 * 384 * 1536 + 1536 + 384 + 4 * 384
+    assert count == (8192 + 64) * 384 + 2 * 384 + 4 * layer == 10_268_928
+    assert count <= 13_000_000
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+def test_layer_is_the_post_norm_layer_of_pytorch(explicit: bool) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        layer = EncoderLayer(24, 3, 40)
+        for weight in layer.parameters():
+            nn.init.normal_(weight, std=0.3)
+        x = torch.randn(4, 7, 24)
+    mask = torch.arange(7)[None] < torch.tensor([7, 3, 1, 5])[:, None]
+    bias = torch.zeros(4, 7).masked_fill(~mask, -1e4)[:, None, None]
+    theirs = reference_layer(layer, 24, 3, 40)
+    torch.testing.assert_close(layer(x, None, explicit), theirs(x), atol=2e-5, rtol=1e-4)
+    ours = layer(x, bias, explicit)
+    wanted = theirs(x, src_key_padding_mask=~mask)
+    torch.testing.assert_close(ours[mask], wanted[mask], atol=2e-5, rtol=1e-4)
+
+
+def test_attention_written_out_is_the_same_function() -> None:
+    encoder, ids = small(), random_ids(3, 9)
+    mask = torch.arange(9)[None] < torch.tensor([9, 4, 1])[:, None]
+    fused = encoder(ids, mask)
+    encoder.explicit_attention = True
+    written = encoder(ids, mask)
+    torch.testing.assert_close(fused[0][mask], written[0][mask], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(fused[1], written[1], atol=1e-5, rtol=1e-4)
+
+
+def test_padding_changes_nothing() -> None:
+    encoder, ids = small(), random_ids(4, 12)
+    lengths = [12, 1, 5, 8]
+    mask = torch.arange(12)[None] < torch.tensor(lengths)[:, None]
+    tokens, pooled = encoder(ids, mask)
+    other_tokens, other_pooled = encoder(ids.masked_fill(~mask, 7), mask)
+    for row, length in enumerate(lengths):
+        alone_tokens, alone_pooled = encoder(ids[row : row + 1, :length])
+        torch.testing.assert_close(tokens[row, :length], alone_tokens[0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(pooled[row], alone_pooled[0], atol=1e-5, rtol=1e-4)
+        assert torch.equal(tokens[row, :length], other_tokens[row, :length])
+    assert torch.equal(pooled, other_pooled)
+
+
+def test_features_have_about_unit_variance() -> None:
+    tokens, pooled = small()(random_ids(8, 10))
+    assert tokens.shape == (8, 10, 24) and pooled.shape == (8, 24)
+    # LayerNorm's gain is 1 and its shift 0 in a new encoder: exactly unit variance per token.
+    torch.testing.assert_close(tokens.var(-1, unbiased=False), torch.ones(8, 10), atol=1e-4, rtol=0)
+    torch.testing.assert_close(pooled.square().mean(-1), torch.ones(8), atol=1e-4, rtol=0)
+    mean = tokens.mean(1)
+    assert torch.nn.functional.cosine_similarity(pooled, mean).min() > 0.9999
+
+
+def test_order_of_words_matters() -> None:
+    encoder, ids = small(), torch.tensor([[3, 4, 5, 6]])
+    assert (encoder(ids)[1] - encoder(ids.flip(1))[1]).abs().max() > 1e-3
+
+
+def test_every_weight_learns() -> None:
+    encoder = small().train()
+    tokens, pooled = encoder(random_ids(4, 12), torch.ones(4, 12, dtype=torch.bool))
+    direction = torch.randn(24, generator=torch.Generator().manual_seed(0))
+    ((pooled @ direction) + (tokens[:, 0] @ direction)).square().sum().backward()
+    for name, weight in encoder.named_parameters():
+        if not name.endswith("key.bias"):  # softmax does not see what is added to all keys
+            assert weight.grad is not None and weight.grad.abs().max() > 0, name
+
+
+def test_heads_must_divide_the_width() -> None:
+    with pytest.raises(ConfigError, match="5 heads do not divide a width of 24"):
+        TextEncoder(dataclasses.replace(SMALL, heads=5))
