@@ -20,6 +20,11 @@ def interpolate(data: Tensor, noise: Tensor, time: Tensor) -> Tensor:
     return (1 - t) * data + t * noise
 
 
+def normal_like(data: Tensor, generator: torch.Generator) -> Tensor:
+    """Normal draws of the shape, type and device of ``data``, from a generator of the CPU: the same on every device."""
+    return torch.randn(data.shape, generator=generator).to(data)
+
+
 @dataclass(frozen=True)
 class Condition:
     """Everything the generator is told besides latent and times; one row per example."""

@@ -231,6 +231,8 @@ class Trainer:
         rate = learning_rate(self.config, self.step)
         healthy, watched = True, []
         for index, (name, optimiser) in enumerate(self.optimisers.items()):
+            if not self.stage.due(name, self.step):
+                continue
             parameters = [p for part in optimiser.param_groups for p in part["params"]]
             optimiser.zero_grad(set_to_none=True)
             found = self._accumulate(name, index, numbers, batches)

@@ -25,6 +25,10 @@ class Stage(Protocol):
         """Parameters of each optimiser, by name, in the order in which they step."""
         ...
 
+    def due(self, group: str, step: int) -> bool:
+        """Whether an optimiser steps at a step; a method of two time scales leaves some out."""
+        ...
+
     def to(self, device: torch.device) -> None:
         """Move the modules, and every constant that losses, validation or samples need."""
         ...

@@ -43,6 +43,9 @@ class Line:
         groups = {"model": list(self.model.parameters()), "other": list(self.other.parameters())}
         return dict(list(groups.items())[: self.count])
 
+    def due(self, group: str, step: int) -> bool:
+        return True
+
     def to(self, device: torch.device) -> None:
         self.model.to(device)
         self.other.to(device)

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Generator, Tensor, nn
 
-from edge_tta.flow.path import Condition, immiscible_noise, interpolate
+from edge_tta.errors import ConfigError
+from edge_tta.flow.objectives.method import GeneratorAlone, Method
+from edge_tta.flow.path import Condition, immiscible_noise, interpolate, normal_like
 from edge_tta.flow.times import LogitNormal, TimeSampler
 
 
@@ -21,16 +23,26 @@ class FlowMatching:
     immiscible: bool = False
     """Assign noise to data within the batch."""
 
+    def method(self, generator: nn.Module, teacher: nn.Module | None) -> Method:
+        """Train the generator alone."""
+        if teacher is not None:
+            raise ConfigError("flow_matching takes no teacher")
+        return GeneratorAlone(
+            generator,
+            lambda data, condition, _, draws: self.losses(generator, data, condition, draws),
+            classifier_free=True,
+        )
+
     def losses(
         self, model: nn.Module, data: Tensor, condition: Condition, generator: Generator
     ) -> dict[str, Tensor]:
         """Scalar losses of a batch of latents float32 [B, L, C]; ``loss`` is what to minimise."""
         count = data.shape[0]
-        noise = torch.randn(data.shape, generator=generator)
+        noise = normal_like(data, generator)
         if self.immiscible:
             noise = immiscible_noise(data, noise)
-        time = self.times.sample(count, generator)
-        drop = torch.rand(count, generator=generator) < self.null_share
+        time = self.times.sample(count, generator).to(data.device)
+        drop = (torch.rand(count, generator=generator) < self.null_share).to(data.device)
         velocity = model(
             interpolate(data, noise, time),
             time,

@@ -14,8 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
+from edge_tta.errors import ConfigError
 from edge_tta.flow.objectives.mean_flow import guided_teacher_velocity
-from edge_tta.flow.path import Condition, interpolate, per_row
+from edge_tta.flow.objectives.method import GeneratorAlone, Method
+from edge_tta.flow.path import Condition, interpolate, normal_like, per_row
 from edge_tta.flow.times import LogitNormal, TimeSampler, sample_pairs
 
 
@@ -49,16 +51,33 @@ class IntegratedFlow:
     max_guidance: float = 6.0
     """... to this."""
 
+    def method(self, generator: nn.Module, teacher: nn.Module | None) -> Method:
+        """Train the generator alone; couples are kept as long as the same batch comes again."""
+        if teacher is None:
+            raise ConfigError("integrated_flow needs generator.teacher")
+        kept: dict[int, Couples] = {}
+
+        def losses(data: Tensor, condition: Condition, number: int, draws: Generator) -> dict[str, Tensor]:
+            if number not in kept:
+                kept.clear()
+                # The number alone decides the draws, so that a run resumed in the middle of a reuse goes on exactly.
+                own = Generator().manual_seed(2**40 + number)
+                kept[number] = self.couples(teacher, data, condition, own)
+            return self.losses(generator, kept[number], condition)
+
+        return GeneratorAlone(generator, losses)
+
     @torch.no_grad()
     def couples(
         self, teacher: nn.Module, data: Tensor, condition: Condition, generator: Generator
     ) -> Couples:
         """Let the teacher integrate a batch of latents float32 [B, L, C] with their noise."""
         count = data.shape[0]
-        noise = torch.randn(data.shape, generator=generator)
-        time, end = sample_pairs(self.times, count, 0.0, self.one_step_share, generator)
+        noise = normal_like(data, generator)
+        pairs = sample_pairs(self.times, count, 0.0, self.one_step_share, generator)
+        time, end = (part.to(data.device) for part in pairs)
         span = self.max_guidance - self.min_guidance
-        guidance = self.min_guidance + span * torch.rand(count, generator=generator)
+        guidance = (self.min_guidance + span * torch.rand(count, generator=generator)).to(data.device)
         start = interpolate(data, noise, time)
         z, width = start, (time - end) / self.teacher_steps
         for step in range(self.teacher_steps):

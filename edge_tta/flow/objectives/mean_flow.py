@@ -26,7 +26,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Generator, Tensor, nn
 
-from edge_tta.flow.path import Condition, immiscible_noise, interpolate, per_row
+from edge_tta.flow.objectives.method import GeneratorAlone, Method
+from edge_tta.flow.path import Condition, immiscible_noise, interpolate, normal_like, per_row
 from edge_tta.flow.times import LogitNormal, TimeSampler, sample_pairs
 
 
@@ -53,6 +54,13 @@ class MeanFlow:
     """Constant c of the adaptive weight."""
     immiscible: bool = False
     """Assign noise to data within the batch."""
+
+    def method(self, generator: nn.Module, teacher: nn.Module | None) -> Method:
+        """Train the generator alone, with the teacher's velocities if there is one."""
+        return GeneratorAlone(
+            generator,
+            lambda data, condition, _, draws: self.losses(generator, data, condition, draws, teacher),
+        )
 
     def draw_guidance(self, count: int, generator: Generator) -> Tensor:
         """Guidance scales float32 [count]: log-uniform in 1..max_guidance, some exactly 1."""
@@ -94,12 +102,13 @@ class MeanFlow:
         ``error`` is the unweighted squared error: with p = 1 the weighted loss itself hardly moves.
         """
         count = data.shape[0]
-        noise = torch.randn(data.shape, generator=generator)
+        noise = normal_like(data, generator)
         if self.immiscible:
             noise = immiscible_noise(data, noise)
-        time, start = sample_pairs(self.times, count, self.equal_share, self.one_step_share, generator)
-        drop = torch.rand(count, generator=generator) < self.null_share
-        guidance = torch.where(drop, torch.ones(count), self.draw_guidance(count, generator))
+        pairs = sample_pairs(self.times, count, self.equal_share, self.one_step_share, generator)
+        time, start = (part.to(data.device) for part in pairs)
+        drop = (torch.rand(count, generator=generator) < self.null_share).to(data.device)
+        guidance = self.draw_guidance(count, generator).to(data.device).masked_fill(drop, 1.0)
         z, velocity = interpolate(data, noise, time), noise - data
         if teacher is None:
             target = self.guided_velocity(model, z, velocity, time, guidance, condition)

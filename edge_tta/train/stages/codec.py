@@ -115,6 +115,10 @@ class CodecStage:
             {"discriminator": list(self.discriminator.parameters()), **groups} if self.adversarial else groups
         )
 
+    def due(self, group: str, step: int) -> bool:
+        """At every step."""
+        return True
+
     def to(self, device: torch.device) -> None:
         """Move codec, discriminator and the constants of the losses."""
         for module in (self.codec, self.discriminator, self.spectrum_loss, self.mel_loss):

@@ -166,6 +166,10 @@ class TaggerStage:
         """One optimiser."""
         return {"tagger": list(self.network.parameters())}
 
+    def due(self, group: str, step: int) -> bool:
+        """At every step."""
+        return True
+
     def to(self, device: torch.device) -> None:
         """Move the network."""
         self.network.to(device)

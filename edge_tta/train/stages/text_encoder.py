@@ -187,6 +187,10 @@ class TextEncoderStage:
         """One optimiser."""
         return {"text_encoder": list(self.student.parameters())}
 
+    def due(self, group: str, step: int) -> bool:
+        """At every step."""
+        return True
+
     def to(self, device: torch.device) -> None:
         """Move the student; the teacher's vectors are made beforehand and travel with the batches."""
         self.student.to(device)
