@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from typer.testing import CliRunner
 
 from edge_tta.audio import Audio
 from edge_tta.bundle import Bundle
+from edge_tta.cli.main import app
 from edge_tta.errors import DataError, OutputError
 from edge_tta.evaluate import run
 from edge_tta.evaluate.adherence import adherence, both_present, mix, ranks
@@ -25,12 +27,14 @@ from edge_tta.evaluate.tagger import (
     load_tagger,
     save_tagger,
 )
+from edge_tta.model.checkpoint import save_part
 from edge_tta.runtime.pipeline import TextToAudio
 from edge_tta.train.data.catalog import read_metadata_csv
 from edge_tta.train.data.decode import load_or_build_clip_cache
 from edge_tta.train.loop import LoopConfig, Trainer
 from edge_tta.train.spectrogram_augment import AugmentConfig, augment_batch, crop, label_weights
 from edge_tta.train.stages.tagger import TaggerStage, TaggerStageConfig, is_development
+from export.tiny import tiny_checkpoint
 
 RATE = 44100
 SMALL = TaggerConfig(widths=(8, 12, 16), embedding=24, dropout=0.0)
@@ -324,6 +328,19 @@ def test_evaluate_codec_writes_its_report(folder, trained, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
         run.evaluate_codec(lambda samples: samples, folder, trained[0], tmp_path / "file")
+
+
+def test_the_command_line_judges_a_codec(folder, trained, tmp_path):
+    tiny = tiny_checkpoint()
+    save_part(tmp_path / "tiny", tiny.config, "codec", tiny.codec)
+    arguments = ["evaluate-codec", str(tmp_path / "tiny"), "--reference", str(folder)]
+    arguments += ["--tagger", str(trained[0]), "-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, [*arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == json.loads((tmp_path / "out" / "codec.json").read_text())
+    assert json.loads(result.stdout)["figures"]["original_top1"]["n"] == 15
+    table = CliRunner().invoke(app, arguments)
+    assert table.exit_code == 0 and "log-mel" in table.stdout.lower()
 
 
 def test_evaluate_generator_tells_a_good_one_from_a_collapsed_one(folder, tagger):
