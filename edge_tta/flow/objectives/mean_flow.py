@@ -78,7 +78,7 @@ class MeanFlow:
         condition: Condition,
     ) -> Tensor:
         """v~ of every row, float32 [B, L, C]; two passes of the network without gradients."""
-        own, null = _conditional_and_null(model, z, time, guidance, condition)
+        own, null = conditional_and_null(model, z, time, guidance, condition)
         own_share = per_row(
             torch.where(guidance > 1, torch.full_like(guidance, self.kappa), torch.zeros_like(guidance)), z
         )
@@ -152,7 +152,7 @@ class MeanFlow:
 
 
 @torch.no_grad()
-def _conditional_and_null(
+def conditional_and_null(
     model: nn.Module, z: Tensor, time: Tensor, guidance: Tensor, condition: Condition
 ) -> tuple[Tensor, Tensor]:
     """Instantaneous velocities with and without text, in one batch of twice the size."""
@@ -177,7 +177,7 @@ def guided_teacher_velocity(
     teacher: nn.Module, z: Tensor, time: Tensor, guidance: Tensor, condition: Condition
 ) -> Tensor:
     """w v(c) + (1 - w) v(null) of a frozen flow-matching teacher, float32 [B, L, C]."""
-    conditional, null = _conditional_and_null(teacher, z, time, torch.ones_like(guidance), condition)
+    conditional, null = conditional_and_null(teacher, z, time, torch.ones_like(guidance), condition)
     scale = per_row(guidance, z)
     return scale * conditional + (1 - scale) * null
 
@@ -193,11 +193,29 @@ def mean_target(
     condition: Condition,
     drop: Tensor | None,
 ) -> Tensor:
-    """Target v - (t - r) du/dt of rows with r < t, float32 [B, L, C].
+    """Target v - (t - r) du/dt of rows with r < t, float32 [B, L, C]; the derivative runs along v."""
+    derivative = velocity_derivative(model, z, velocity, time, duration, guidance, condition, drop)
+    return velocity - per_row(duration, z) * derivative
 
-    The derivative is taken in forward mode and in float32; fused attention has none, so the model must write its
-    attention out (``model.explicit_attention``), which is switched on here for the duration of the call.
+
+@torch.no_grad()
+def velocity_derivative(
+    model: nn.Module,
+    z: Tensor,
+    tangent: Tensor,
+    time: Tensor,
+    duration: Tensor,
+    guidance: Tensor,
+    condition: Condition,
+    drop: Tensor | None,
+) -> Tensor:
+    """du/dt of the average velocity at fixed r, float32 [B, L, C]: one forward-mode product along (tangent, 1, 1).
+
+    The derivative is taken in float32; fused attention has none, so the model must write its attention out
+    (``model.explicit_attention``), which is switched on here for the duration of the call.
     """
+    # A compiled network has no forward mode; its original does.
+    model = getattr(model, "_orig_mod", model)
 
     def average_velocity(latent: Tensor, at: Tensor, over: Tensor) -> Tensor:
         output: Tensor = model(
@@ -217,9 +235,10 @@ def mean_target(
     if before is not None:
         setattr(model, "explicit_attention", True)  # noqa: B010  (nn.Module's own typing forbids the plain form)
     try:
-        tangents = (velocity, torch.ones_like(time), torch.ones_like(duration))
-        derivative: Tensor = torch.func.jvp(average_velocity, (z, time, duration), tangents)[1]
+        tangents = (tangent, torch.ones_like(time), torch.ones_like(duration))
+        with torch.autocast(z.device.type, enabled=False):
+            derivative: Tensor = torch.func.jvp(average_velocity, (z, time, duration), tangents)[1]
     finally:
         if before is not None:
             setattr(model, "explicit_attention", before)  # noqa: B010
-    return velocity - per_row(duration, z) * derivative
+    return derivative

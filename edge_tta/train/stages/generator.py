@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from edge_tta.config import ModelConfig
 from edge_tta.errors import ConfigError
+from edge_tta.flow.objectives.alpha_flow import AlphaFlow
 from edge_tta.flow.objectives.flow_matching import FlowMatching
+from edge_tta.flow.objectives.improved_mean_flow import ImprovedMeanFlow
 from edge_tta.flow.objectives.integrated_flow import IntegratedFlow
 from edge_tta.flow.objectives.mean_flow import MeanFlow
 from edge_tta.flow.objectives.method import Objective
@@ -23,7 +25,7 @@ from edge_tta.noise import gaussian_noise
 from edge_tta.train.latents import Batch, LatentSet
 from edge_tta.train.track import write_examples
 
-OBJECTIVES = ("flow_matching", "mean_flow", "integrated_flow")
+OBJECTIVES = ("flow_matching", "mean_flow", "alpha_flow", "improved_mean_flow", "integrated_flow")
 """Recipe tables of the training methods."""
 
 
@@ -58,6 +60,8 @@ class GeneratorStageConfig:
     flow_matching: FlowMatching | None = None
     """Objective settings; exactly one objective is given."""
     mean_flow: MeanFlow | None = None
+    improved_mean_flow: ImprovedMeanFlow | None = None
+    alpha_flow: AlphaFlow | None = None
     integrated_flow: IntegratedFlow | None = None
 
     def objective(self) -> Objective:
