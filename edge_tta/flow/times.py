@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
+
+from edge_tta.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,36 @@ class Uniform:
         return torch.rand(count, generator=generator)
 
 
-TimeSampler = LogitNormal | Uniform
+@dataclass(frozen=True)
+class MixExp:
+    """Density proportional to e^(rate t) + e^(rate (1 - t)): most draws near data and near noise.
+
+    For couples that belong together the ends are the hard part, data from noise and noise from data (Lee et al., 2024,
+    "Improving the training of rectified flows"; FlashAudio, arXiv 2410.12266, "bifocal samplers", rate a = 4). The
+    density is symmetric, so it does not matter which end is the noise.
+    """
+
+    rate: float = 4.0
+    """Exponent a; at 4 the ends are 3.76 times as dense as the middle."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate <= 50:
+            raise ConfigError(f"rate {self.rate:g} is out of range: it must be above 0, and at most 50")
+
+    def sample(self, count: int, generator: Generator) -> Tensor:
+        """float32 [count] in 1e-5..1 - 1e-5, by inverting the distribution function of one half of the mixture."""
+        uniform = torch.rand(count, generator=generator)
+        time = torch.log1p(uniform * math.expm1(self.rate)) / self.rate
+        mirrored = torch.rand(count, generator=generator) < 0.5
+        return torch.where(mirrored, 1 - time, time).clamp(1e-5, 1 - 1e-5)
+
+    def density(self, time: Tensor) -> Tensor:
+        """Probability density at float32 [...] in 0..1; integrates to 1."""
+        halves = torch.exp(self.rate * time) + torch.exp(self.rate * (1 - time))
+        return halves * (self.rate / (2 * math.expm1(self.rate)))
+
+
+TimeSampler = LogitNormal | Uniform | MixExp
 
 
 def sample_pairs(

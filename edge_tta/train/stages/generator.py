@@ -17,6 +17,8 @@ from edge_tta.flow.objectives.improved_mean_flow import ImprovedMeanFlow
 from edge_tta.flow.objectives.integrated_flow import IntegratedFlow
 from edge_tta.flow.objectives.mean_flow import MeanFlow
 from edge_tta.flow.objectives.method import Objective
+from edge_tta.flow.objectives.one_step import OneStepDistillation
+from edge_tta.flow.objectives.reflow import Reflow
 from edge_tta.flow.sampler import sample
 from edge_tta.model.checkpoint import load_model_checkpoint, save_part
 from edge_tta.model.codec import Codec
@@ -25,7 +27,15 @@ from edge_tta.noise import gaussian_noise
 from edge_tta.train.latents import Batch, LatentSet
 from edge_tta.train.track import write_examples
 
-OBJECTIVES = ("flow_matching", "mean_flow", "alpha_flow", "improved_mean_flow", "integrated_flow")
+OBJECTIVES = (
+    "flow_matching",
+    "mean_flow",
+    "alpha_flow",
+    "improved_mean_flow",
+    "integrated_flow",
+    "reflow",
+    "one_step",
+)
 """Recipe tables of the training methods."""
 
 
@@ -63,6 +73,8 @@ class GeneratorStageConfig:
     improved_mean_flow: ImprovedMeanFlow | None = None
     alpha_flow: AlphaFlow | None = None
     integrated_flow: IntegratedFlow | None = None
+    reflow: Reflow | None = None
+    one_step: OneStepDistillation | None = None
 
     def objective(self) -> Objective:
         """The objective that is given.
