@@ -87,20 +87,13 @@ class GaussianFlow(nn.Module):
 
 
 def train(
-    model: nn.Module, loss_of: Callable[[int], Tensor], steps: int, learning_rate: float = 3e-3
-) -> list[float]:
+    model: nn.Module, losses_of: Callable[[int], dict[str, Tensor]], steps: int, learning_rate: float = 3e-3
+) -> None:
     optimiser = torch.optim.Adam(model.parameters(), learning_rate)
-    losses = []
     for step in range(steps):
-        loss = loss_of(step)
         optimiser.zero_grad()
-        loss.backward()
+        losses_of(step)["loss"].backward()
         optimiser.step()
-        losses.append(loss.item())
-    return losses
-
-
-# times ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rate", [1.0, 4.0])
@@ -127,9 +120,6 @@ def test_mix_exp_is_symmetric_and_u_shaped_and_stays_inside() -> None:
     assert float(drawn.min()) > 0.99e-5 and float(drawn.max()) < 1 - 0.99e-5
     with pytest.raises(ConfigError, match="rate"):
         MixExp(0.0)
-
-
-# couples --------------------------------------------------------------------------------------------------------------
 
 
 def test_couples_of_a_gaussian_flow_end_where_the_exact_flow_ends() -> None:
@@ -185,8 +175,6 @@ def test_nonsensical_simulations_are_refused() -> None:
         )
 
 
-# anchored optimisation ------------------------------------------------------------------------------------------------
-
 FIRM = Anchoring(learning_rate=0.05, iterations=10, tolerance=0.0, tolerance_growth=0.0)
 
 
@@ -241,9 +229,6 @@ def test_rows_are_anchored_one_by_one(tiny: Generator) -> None:
         part = slice(row, row + 1)
         alone = simulation.run(tiny, noise[part], condition.rows(part), guidance[part])
         torch.testing.assert_close(alone.data, together.data[part], atol=1e-5, rtol=1e-4)
-
-
-# storage --------------------------------------------------------------------------------------------------------------
 
 
 def write_shard(path: Path, teacher: nn.Module, seed: int = 3) -> Simulation:
@@ -319,9 +304,6 @@ def test_a_shard_that_cannot_be_written_leaves_nothing(
         build_couple_shard(tmp_path / "shard", tiny, Simulation(), [], 0)
 
 
-# reflow ---------------------------------------------------------------------------------------------------------------
-
-
 class Planar(nn.Module):
     """A small velocity model of the plane; float32 [B, 1, 2]."""
 
@@ -348,35 +330,27 @@ def test_reflow_straightens_a_mixture_and_keeps_it() -> None:
     rows, text = 256, condition_of(256, 1)
     teacher = Planar()
     matching = FlowMatching(times=Uniform(), null_share=0.0)
-    train(
-        teacher,
-        lambda step: matching.losses(teacher, mixture(rows, generator_of(step)), text, generator_of(step))[
-            "loss"
-        ],
-        500,
-    )
+
+    def match(step: int) -> dict[str, Tensor]:
+        return matching.losses(teacher, mixture(rows, generator_of(step)), text, generator_of(step))
+
+    train(teacher, match, 500)
+    student = copy.deepcopy(teacher)
     teacher.requires_grad_(False)
-    student = copy.deepcopy(teacher).requires_grad_(True)
     plain = Simulation(steps=16, min_guidance=1.0, max_guidance=1.0)
     method = Reflow(simulation=plain).method(student, teacher)
     assert method.classifier_free is False and method.modules() == {}
     like = torch.zeros(rows, 1, 2)
-    train(
-        student,
-        lambda step: method.losses(GENERATOR, like, text, step // 8, generator_of(step))["loss"],
-        500,
-    )
+    train(student, lambda step: method.losses(GENERATOR, like, text, step // 8, generator_of(step)), 500)
     noise, one = torch.randn(rows, 1, 2, generator=generator_of(99)), torch.ones(rows)
     couples = plain.run(teacher, noise, text, one)
-    figures = [
-        (
-            float(couple_straightness(model, couples, text, False).mean()),
-            float(flow_straightness(model, noise, text, one, False).mean()),
-            sample(model, noise, text, 1, 1.0),
-        )
-        for model in (teacher, student)
-    ]
-    (couple_before, flow_before, early), (couple_after, flow_after, late) = figures
+    couple_before, couple_after = (
+        float(couple_straightness(model, couples, text, False).mean()) for model in (teacher, student)
+    )
+    flow_before, flow_after = (
+        float(flow_straightness(model, noise, text, one, False).mean()) for model in (teacher, student)
+    )
+    early, late = (sample(model, noise, text, 1, 1.0) for model in (teacher, student))
     assert couple_after < 0.5 * couple_before
     assert flow_after < 0.5 * flow_before
 
@@ -435,9 +409,8 @@ def test_reflow_shows_the_network_what_samplers_ask() -> None:
     for share in (duration == 0, duration == time):
         assert float(share.float().mean()) == pytest.approx(0.25, abs=0.03)
     anchored = Reflow(simulation=Simulation(anchoring=Anchoring()))
-    assert float(
-        anchored.losses(spy, couples, condition_of(count), generator_of(0))["drift"]
-    ) == pytest.approx(0.3)
+    losses = anchored.losses(spy, couples, condition_of(count), generator_of(0))
+    assert float(losses["drift"]) == pytest.approx(0.3)
 
 
 class Leaning(nn.Module):
@@ -455,7 +428,7 @@ def test_a_reflowed_model_is_right_at_every_duration() -> None:
     """Couples of N(0, 1) and N(1, 1) differ by 1; a duration branch left by the start would spoil few steps."""
     model, text, like = Leaning(), condition_of(64), torch.zeros(64, 8, 4)
     method = Reflow().method(model, GaussianFlow(1.0, 1.0))
-    train(model, lambda step: method.losses(GENERATOR, like, text, 0, generator_of(step))["loss"], 150, 0.05)
+    train(model, lambda step: method.losses(GENERATOR, like, text, 0, generator_of(step)), 150, 0.05)
     noise = latents_of(64)
     for steps in (1, 2, 8):
         made = sample(model, noise, text, steps, 3.0)
@@ -469,20 +442,13 @@ def test_flow_matching_writes_into_the_duration_branch_so_reflow_must_train_it(t
     assert gradient is not None and bool(gradient.any())
 
 
-# one step -------------------------------------------------------------------------------------------------------------
-
-
 def test_one_step_distillation_asks_for_the_whole_interval() -> None:
     spy, noise, data = Spy(), latents_of(5), latents_of(5, seed=1)
     couples = Couples(noise, data, torch.full((5,), 3.0), torch.zeros(5))
     losses = OneStepDistillation().losses(spy, couples, condition_of(5))
     latent, time, duration, *_, told = spy.seen[0]
-    assert (
-        latent is noise
-        and bool((time == 1).all())
-        and bool((duration == 1).all())
-        and bool((told == 3).all())
-    )
+    assert latent is noise and bool((time == 1).all()) and bool((duration == 1).all())
+    assert bool((told == 3).all())
     torch.testing.assert_close(losses["loss"], (noise - data).square().mean())
 
 
@@ -498,13 +464,8 @@ def test_students_learn_the_one_step_map_of_a_gaussian_flow(objective: str, tiny
         return float((sample(tiny, noise, text, 1, 4.0) - (1.0 + 0.3 * noise)).square().mean())
 
     before = error()
-    train(
-        tiny, lambda step: method.losses(GENERATOR, like, text, step, generator_of(step))["loss"], 150, 5e-3
-    )
+    train(tiny, lambda step: method.losses(GENERATOR, like, text, step, generator_of(step)), 150, 5e-3)
     assert error() < 0.1 * before
-
-
-# settings -------------------------------------------------------------------------------------------------------------
 
 
 def test_settings_read_from_tables() -> None:
