@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from edge_tta.config import ModelConfig
 from edge_tta.errors import ConfigError
 from edge_tta.flow.objectives.alpha_flow import AlphaFlow
+from edge_tta.flow.objectives.arc import Arc
+from edge_tta.flow.objectives.dmd2 import Dmd2
 from edge_tta.flow.objectives.flow_matching import FlowMatching
 from edge_tta.flow.objectives.improved_mean_flow import ImprovedMeanFlow
 from edge_tta.flow.objectives.integrated_flow import IntegratedFlow
@@ -35,6 +37,8 @@ OBJECTIVES = (
     "integrated_flow",
     "reflow",
     "one_step",
+    "arc",
+    "dmd2",
 )
 """Recipe tables of the training methods."""
 
@@ -75,6 +79,8 @@ class GeneratorStageConfig:
     integrated_flow: IntegratedFlow | None = None
     reflow: Reflow | None = None
     one_step: OneStepDistillation | None = None
+    arc: Arc | None = None
+    dmd2: Dmd2 | None = None
 
     def objective(self) -> Objective:
         """The objective that is given.

@@ -1,0 +1,82 @@
+"""Times spread over the logarithm of the signal-to-noise ratio, for adversarial post-training and ping-pong sampling.
+
+On the straight path z_t = (1 - t) x + t eps the amplitude ratio of signal and noise is (1 - t) / t; with its logarithm
+lambda, t = sigmoid(-lambda). ARC (Novack et al., 2025, arXiv 2505.08175, sections 3 and 4) trains and samples between
+lambda = -6, almost pure noise, and lambda = 2.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+LOWEST, HIGHEST = -6.0, 2.0
+"""Ends of the sampler's grid in log-SNR."""
+
+
+def _require_interval(low: float, high: float) -> None:
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"low must be below high, got {low} and {high}")
+
+
+@dataclass(frozen=True)
+class LogSnrUniform:
+    """lambda uniform in low..high, t = sigmoid(-lambda); a share of the rows gets t = 1 exactly."""
+
+    low: float = LOWEST
+    high: float = HIGHEST
+    one_step_share: float = 0.1
+    """Share of rows at t = 1, where every sampling starts: the interval alone never reaches it."""
+
+    def __post_init__(self) -> None:
+        _require_interval(self.low, self.high)
+        if not 0 <= self.one_step_share <= 1:
+            raise ValueError(f"one_step_share must be in 0..1, got {self.one_step_share}")
+
+    def sample(self, count: int, generator: Generator) -> Tensor:
+        """float32 [count] in 0..1."""
+        value = self.low + (self.high - self.low) * torch.rand(count, generator=generator)
+        whole = torch.rand(count, generator=generator) < self.one_step_share
+        return torch.sigmoid(-value).masked_fill(whole, 1.0)
+
+
+@dataclass(frozen=True)
+class ShiftedLogitNormal:
+    """lambda = low + (high - low) sigmoid(shift + spread * normal), t = sigmoid(-lambda).
+
+    A logit-normal density laid over a log-SNR interval; a positive shift leans to clean latents, where details are.
+    """
+
+    low: float = LOWEST
+    high: float = HIGHEST
+    shift: float = 0.0
+    spread: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require_interval(self.low, self.high)
+        if not (math.isfinite(self.shift) and 0 <= self.spread < math.inf):
+            raise ValueError(
+                f"shift must be finite and spread at least 0, got {self.shift} and {self.spread}"
+            )
+
+    def sample(self, count: int, generator: Generator) -> Tensor:
+        """float32 [count] in 0..1."""
+        place = torch.sigmoid(self.shift + self.spread * torch.randn(count, generator=generator))
+        return torch.sigmoid(-(self.low + (self.high - self.low) * place))
+
+
+def ping_pong_grid(steps: int) -> tuple[float, ...]:
+    """Times of a ping-pong sampler, ``steps`` + 1 of them from 1 down to 0.
+
+    Evenly spaced in log-SNR from -6 to 2; the first is set to 1 and the last to 0.
+
+    Raises:
+        ValueError: fewer than one step.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    inner = (LOWEST + (HIGHEST - LOWEST) * step / steps for step in range(1, steps))
+    return (1.0, *(1 / (1 + math.exp(value)) for value in inner), 0.0)
