@@ -15,6 +15,10 @@ def evaluate(
         str | None, typer.Argument(help="Bundle folder or name; the shipped one by default.")
     ] = None,
     tagger: Annotated[Path, typer.Option(help="Folder of the sound tagger.")] = Path("checkpoints/tagger"),
+    embedder: Annotated[
+        list[str] | None,
+        typer.Option(help="Further judge from local weights: clap=FOLDER, panns=FILE or vggish=FILE."),
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for report and pictures.")] = Path(
         "evaluation"
     ),
@@ -30,7 +34,7 @@ def evaluate(
     audio: Annotated[bool, typer.Option("--audio", help="Keep the generated clips as WAV.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Judge a bundle: label adherence, Fréchet distance, diversity, and a sheet of spectrograms."""
+    """Judge a bundle: adherence, distances to real sounds, diversity, and a sheet of spectrograms."""
     from rich.console import Console
     from rich.markdown import Markdown
     from rich.progress import Progress
@@ -53,6 +57,7 @@ def evaluate(
             precision=precision,
             backend=backend,
             threads=threads,
+            embedders=embedder or (),
             write_audio=audio,
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )

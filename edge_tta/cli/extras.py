@@ -11,6 +11,7 @@ EXTRA_PACKAGES: dict[str, tuple[str, ...]] = {
     "train": ("torch", "safetensors", "tensorboard", "soxr", "scipy", "tokenizers", "PIL"),
     "export": ("torch", "onnx", "onnxscript", "safetensors", "soxr"),
     "eval": ("torch", "scipy", "soxr", "safetensors", "PIL"),
+    "public": ("transformers", "optimum"),
 }
 """Import names by extra, first the one whose absence is reported."""
 

@@ -51,6 +51,17 @@ def frechet_distance(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
     return distance_of_moments(moments(first), moments(second))
 
 
+def _few_distance(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float:
+    """The same distance where dimensions outnumber clips, without a [D, D] matrix.
+
+    With centred rows A = X / sqrt(n - 1), the trace of (S1 S2)^(1/2) is the sum of the singular values of A1 A2^T.
+    """
+    centred = [(x - x.mean(axis=0)) / np.sqrt(len(x) - 1) for x in (first, second)]
+    cross = np.linalg.svd(centred[0] @ centred[1].T, compute_uv=False).sum()
+    trace = float(np.square(centred[0]).sum() + np.square(centred[1]).sum() - 2.0 * cross)
+    return max(0.0, float(np.sum((first.mean(axis=0) - second.mean(axis=0)) ** 2)) + trace)
+
+
 def frechet_estimate(
     judged: npt.ArrayLike, reference: npt.ArrayLike, generator: np.random.Generator, *, resamples: int = 100
 ) -> Estimate:
@@ -58,14 +69,16 @@ def frechet_estimate(
 
     Resampling repeats clips and so inflates the distance; the replicates are shifted to centre on the figure.
     """
-    array = np.asarray(judged, dtype=np.float64)
-    fixed = moments(reference)
+    array, other = np.asarray(judged, dtype=np.float64), np.asarray(reference, dtype=np.float64)
+    fixed = moments(other)
     value = distance_of_moments(fixed, moments(array))
+    few = array.shape[1] > max(len(array), len(other))
+
+    def distance(rows: npt.NDArray[np.float64]) -> float:
+        return _few_distance(other, rows) if few else distance_of_moments(fixed, moments(rows))
+
     replicates = np.array(
-        [
-            distance_of_moments(fixed, moments(array[generator.integers(0, len(array), size=len(array))]))
-            for _ in range(resamples)
-        ]
+        [distance(array[generator.integers(0, len(array), size=len(array))]) for _ in range(resamples)]
     )
     low, high = percentile_interval(replicates - replicates.mean() + value)
     return Estimate(value, max(0.0, low), high, len(array))

@@ -12,7 +12,8 @@ from edge_tta.audio import write_file
 from edge_tta.evaluate.statistics import Estimate
 
 if TYPE_CHECKING:
-    from edge_tta.evaluate.run import CodecReport, GeneratorReport, Provenance
+    from edge_tta.evaluate.embedder_figures import EmbedderFigures
+    from edge_tta.evaluate.results import CodecReport, GeneratorReport, Provenance
 
 
 def _share(estimate: Estimate) -> str:
@@ -35,6 +36,26 @@ def _origin(provenance: Provenance) -> list[str]:
     if provenance.subject_digest:
         parts.append(f"manifest `{provenance.subject_digest[:12]}`")
     return [f"Figures may be compared only where these are equal: {', '.join(parts)}.", ""]
+
+
+def _embedder(figures: EmbedderFigures) -> list[str]:
+    """What one embedder found, generated beside real."""
+    text = "" if figures.text_side == "none" else f"; the text score is against {figures.text_side}"
+    lines = [
+        f"## Judged by {figures.embedder}",
+        "",
+        (
+            f"Embedder `{figures.digest[:12]}`, {figures.dimensions} dimensions, listening at "
+            f"{figures.sample_rate} Hz{text}."
+        ),
+        "",
+        "| figure | generated | 95 % interval | n | real validation clips | 95 % interval | n |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for item in figures.comparisons:
+        real = " |  | " if item.real is None else _number(item.real)
+        lines.append(f"| {item.name} | {_number(item.generated)} | {real} |")
+    return [*lines, ""]
 
 
 def generator_markdown(report: GeneratorReport) -> str:
@@ -75,6 +96,8 @@ def generator_markdown(report: GeneratorReport) -> str:
         lines.append(f"{suite.suite}: top-5 is {suite.relative_top5:.2f} of the real clips' own.")
     if report.skipped_prompts:
         lines += ["", f"Left out, label unknown to the tagger: {'; '.join(report.skipped_prompts)}."]
+    for figures in report.embedders:
+        lines += ["", *_embedder(figures)]
     lines += ["", "Real above, generated below:", "", "![contact sheet](contact_sheet.png)", ""]
     lines += ["| suite | label | clips | ranked first | among five |", "|---|---|---|---|---|"]
     for suite in report.suites:

@@ -42,6 +42,7 @@ def bootstrap(
     *,
     groups: npt.ArrayLike | None = None,
     resamples: int = RESAMPLES,
+    centred: bool = False,
 ) -> Estimate:
     """Figure with interval by resampling observations, or whole groups of them.
 
@@ -51,6 +52,7 @@ def bootstrap(
         generator: source of the resampling.
         groups: label per observation; groups are drawn whole, because clips of one prompt are alike.
         resamples: bootstrap replicates.
+        centred: shift the replicates to centre on the figure, for figures that repeated observations bias.
 
     Raises:
         DataError: there is nothing to resample.
@@ -69,7 +71,8 @@ def bootstrap(
     for _ in range(resamples):
         drawn = generator.integers(0, len(members), size=len(members))
         replicates.append(statistic(np.concatenate([members[d] for d in drawn])))
-    low, high = percentile_interval(replicates)
+    shift = value - float(np.mean(replicates)) if centred else 0.0
+    low, high = percentile_interval(np.asarray(replicates) + shift)
     return Estimate(value, low, high, count)
 
 

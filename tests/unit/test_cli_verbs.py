@@ -208,7 +208,7 @@ def test_doctor() -> None:
     result = run("doctor", "--json")
     document = json.loads(result.stdout)
     assert document["packages"]["onnxruntime"]
-    assert set(document["missing_by_extra"]) == {"train", "export", "eval"}
+    assert set(document["missing_by_extra"]) == {"train", "export", "eval", "public"}
     assert document["shadowed"] == {}
     assert 1 <= document["default_threads"] <= 4
     assert run("doctor").stdout.startswith("edge-tta ")

@@ -1,0 +1,96 @@
+"""What an evaluation finds, as values: the same dataclasses become JSON and Markdown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edge_tta.evaluate.adherence import Adherence
+from edge_tta.evaluate.codec import CodecFigures
+from edge_tta.evaluate.diversity import Diversity
+from edge_tta.evaluate.embedder_figures import EmbedderFigures
+from edge_tta.evaluate.statistics import Estimate
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What figures rest on; two reports may be compared only if embedder and reference are the same."""
+
+    embedder: str
+    """Digest of the tagger."""
+    reference: str
+    """SHA-256 of the reference folder's metadata."""
+    prompts: str | None
+    """SHA-256 of the prompt list; None for a codec."""
+    subject: str
+    """Name of what was judged."""
+    subject_digest: str | None
+    """SHA-256 of the bundle's manifest; None where there is none."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How clips were generated."""
+
+    seeds_per_prompt: int
+    seconds: float
+    steps: int
+    guidance: float | None
+    precision: str
+    first_seed: int
+    """Prompt number p (from 0) uses the seeds first_seed + p * seeds_per_prompt and following."""
+
+
+@dataclass(frozen=True)
+class SuiteFigures:
+    """Figures of the single-label prompts of one suite."""
+
+    suite: str
+    prompts: int
+    adherence: Adherence
+    relative_top5: float
+    """Top-5 share over that of real validation clips."""
+
+
+@dataclass(frozen=True)
+class TwoSounds:
+    """Two-label prompts."""
+
+    prompts: int
+    both: Estimate
+    """Share of generated clips with both labels among the first five."""
+    real_mixtures: Estimate | None
+    """The same for mixtures of two real validation clips of equal level; None where there are none."""
+
+
+@dataclass(frozen=True)
+class GeneratorReport:
+    """Everything :func:`evaluate_bundle` finds."""
+
+    schema: int
+    provenance: Provenance
+    settings: Settings
+    suites: tuple[SuiteFigures, ...]
+    real: Adherence
+    """Real validation clips of the prompted labels: the ceiling."""
+    two_sounds: TwoSounds | None
+    frechet_generated: Estimate
+    """Generated clips against real training clips of the same labels."""
+    frechet_real: Estimate
+    """As many real validation clips against the same reference: the floor."""
+    embedding_diversity: Diversity | None
+    timbre_diversity: Diversity | None
+    skipped_prompts: tuple[str, ...]
+    """Prompts with a label unknown to the tagger."""
+    embedders: tuple[EmbedderFigures, ...] = ()
+    """What the tagger, and every further embedder, makes of the single-label prompts."""
+
+
+@dataclass(frozen=True)
+class CodecReport:
+    """Everything :func:`evaluate_codec` finds."""
+
+    schema: int
+    provenance: Provenance
+    figures: CodecFigures
