@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor
@@ -30,6 +31,8 @@ class LogSnrUniform:
     high: float = HIGHEST
     one_step_share: float = 0.1
     """Share of rows at t = 1, where every sampling starts: the interval alone never reaches it."""
+    kind: Literal["log-snr-uniform"] = "log-snr-uniform"
+    """Tells the samplers apart in recipes."""
 
     def __post_init__(self) -> None:
         _require_interval(self.low, self.high)
@@ -54,6 +57,7 @@ class ShiftedLogitNormal:
     high: float = HIGHEST
     shift: float = 0.0
     spread: float = 1.0
+    kind: Literal["shifted-logit-normal"] = "shifted-logit-normal"
 
     def __post_init__(self) -> None:
         _require_interval(self.low, self.high)

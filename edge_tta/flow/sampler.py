@@ -41,14 +41,14 @@ def sample(
         rows = 2 * count if classifier_free else count
         velocity = model(
             torch.cat([z, z]) if classifier_free else z,
-            torch.full((rows,), now),
-            torch.full((rows,), 0.0 if classifier_free else width),
+            torch.full((rows,), now, device=noise.device),
+            torch.full((rows,), 0.0 if classifier_free else width, device=noise.device),
             both.tokens,
             both.pooled,
             both.seconds,
-            torch.full((rows,), 1.0 if classifier_free else guidance),
+            torch.full((rows,), 1.0 if classifier_free else guidance, device=noise.device),
             text_mask=both.text_mask,
-            drop=torch.arange(rows) >= count,
+            drop=torch.arange(rows, device=noise.device) >= count,
         )
         if classifier_free:
             velocity = guidance * velocity[:count] + (1 - guidance) * velocity[count:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor
@@ -17,6 +18,8 @@ class LogitNormal:
 
     mean: float = 0.0
     std: float = 1.0
+    kind: Literal["logit-normal"] = "logit-normal"
+    """Tells the samplers apart in recipes."""
 
     def sample(self, count: int, generator: Generator) -> Tensor:
         """float32 [count] in 0..1."""
@@ -26,6 +29,8 @@ class LogitNormal:
 @dataclass(frozen=True)
 class Uniform:
     """t uniform in 0..1."""
+
+    kind: Literal["uniform"] = "uniform"
 
     def sample(self, count: int, generator: Generator) -> Tensor:
         """float32 [count] in 0..1."""
@@ -43,6 +48,7 @@ class MixExp:
 
     rate: float = 4.0
     """Exponent a; at 4 the ends are 3.76 times as dense as the middle."""
+    kind: Literal["mix-exp"] = "mix-exp"
 
     def __post_init__(self) -> None:
         if not 0 < self.rate <= 50:

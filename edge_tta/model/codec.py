@@ -62,8 +62,9 @@ class StftGeometry:
         self.pad = (config.n_fft - config.stft_hop) // 2
         self.window = torch.hann_window(config.n_fft, periodic=True, dtype=torch.float64)
         self.scale = 2.0 / float(self.window.sum())
-        overlap = sum(torch.roll(self.window**2, shift * self.hop) for shift in range(self.n_fft // self.hop))
-        self.synthesis_window = self.window / overlap
+        shifted = [torch.roll(self.window**2, shift * self.hop) for shift in range(self.n_fft // self.hop)]
+        self.overlap = torch.stack(shifted).sum(0)
+        self.synthesis_window = self.window / self.overlap
         self.parity = torch.tensor([1.0, -1.0]).repeat(self.bins)[: self.bins]
         bins = torch.arange(self.bins, dtype=torch.float64)
         self.centre_turns = torch.remainder(bins * self.hop, self.n_fft) / self.n_fft
@@ -102,15 +103,35 @@ class StftGeometry:
         rows = torch.cat([weight * torch.cos(angle), -weight * torch.sin(angle)])
         return (rows * self.synthesis_window).float()
 
+    def analysis_gain(self) -> Tensor:
+        """What turns products with the transposed inverse matrix into an STFT, float32 [K]: see ``split``."""
+        halves = torch.full((self.bins,), 0.5, dtype=torch.float64)
+        halves[0], halves[-1] = 1.0, 1.0
+        return (halves * self.n_fft * self.scale**2).float()
+
+    def windows(self, blocks: Tensor) -> Tensor:
+        """Windows [B, F, n_fft] of a signal in blocks of one hop, [B, F + n_fft / hop - 1, hop].
+
+        They are weighted by the overlap of the synthesis windows: their products with the transposed ``inverse_matrix``
+        times ``analysis_gain`` are the STFT. Analysis is the adjoint of synthesis, so one matrix serves both.
+        """
+        ratio = self.n_fft // self.hop
+        frames = blocks.shape[1] - ratio + 1
+        pieces = [blocks[:, part : part + frames] for part in range(ratio)]
+        return torch.cat(pieces, dim=-1) * self.overlap.to(blocks)
+
     def overlap_add(self, frames: Tensor) -> Tensor:
-        """Sum windowed frames float32 [B, F, n_fft] into [B, F * hop]."""
-        batch = frames.shape[0]
+        """Sum windowed frames float32 [B, F, n_fft] into blocks of one hop, [B, F + n_fft / hop - 1, hop]."""
         ratio = self.n_fft // self.hop
         total = F.pad(frames[:, :, : self.hop], (0, 0, 0, ratio - 1))
         for part in range(1, ratio):
             piece = frames[:, :, part * self.hop : (part + 1) * self.hop]
             total = total + F.pad(piece, (0, 0, part, ratio - 1 - part))
-        return total.reshape(batch, -1)[:, self.pad : -self.pad]
+        return total
+
+    def crop(self, blocks: Tensor) -> Tensor:
+        """Waveform float32 [B, F * hop] of overlap-added blocks: what lies before and after the sound is cut off."""
+        return blocks.reshape(blocks.shape[0], -1)[:, self.pad : -self.pad]
 
 
 def band_matrix(bins: int, bands: int, bin_hz: float) -> Tensor:
@@ -203,6 +224,7 @@ class Decoder(nn.Module):
     bin_mean: Tensor
     bin_std: Tensor
     inverse: Tensor
+    analysis_gain: Tensor
     noise: Tensor
     noise_scale: Tensor
     to_bins: Tensor
@@ -233,6 +255,7 @@ class Decoder(nn.Module):
     def _register_constants(self, config: CodecConfig, audio: AudioSpec) -> None:
         geometry = self.geometry
         self.register_buffer("inverse", geometry.inverse_matrix(), persistent=False)
+        self.register_buffer("analysis_gain", geometry.analysis_gain().repeat(2), persistent=False)
         samples = gaussian_noise(NOISE_SEED, (config.noise_frames * geometry.hop,))
         stft = geometry.analyse(torch.from_numpy(samples))
         # Mean log-magnitude 0, so that a predicted mean log-magnitude stays unbiased under the noise.
@@ -273,13 +296,40 @@ class Decoder(nn.Module):
         )
 
     def synthesise(self, spectrum: Spectrum, noise_start: int = 0) -> Tensor:
-        """Integrate phases, mix tone, transient and noise, and invert: float32 [B, S, frames * stft_hop]."""
+        """Waveform of a spectrum float32 [B, S, frames * stft_hop], before ``refine``: what losses are taken of."""
+        batch, channels = spectrum.log_magnitude.shape[:2]
+        return self.geometry.crop(self._overlapped(spectrum, noise_start)).reshape(batch, channels, -1)
+
+    def _overlapped(self, spectrum: Spectrum, noise_start: int) -> Tensor:
+        """Integrate phases, mix tone, transient and noise, and invert: blocks [B * S, ., stft_hop]."""
         real, imaginary = self._phasors(spectrum, noise_start)
         magnitude = torch.exp(spectrum.log_magnitude.clamp(max=3.0))
-        stacked = torch.cat([magnitude * real, magnitude * imaginary], dim=-1)
-        batch, channels, frames, width = stacked.shape
-        windowed = torch.matmul(stacked.reshape(batch * channels, frames, width), self.inverse)
-        return self.geometry.overlap_add(windowed).reshape(batch, channels, -1)
+        return self._invert(magnitude * real, magnitude * imaginary)
+
+    def _invert(self, real: Tensor, imaginary: Tensor) -> Tensor:
+        stacked = torch.cat([real, imaginary], dim=-1)
+        windowed = torch.matmul(stacked.flatten(0, 1), self.inverse)
+        return self.geometry.overlap_add(windowed)
+
+    def refine(self, blocks: Tensor, log_magnitude: Tensor) -> Tensor:
+        """Bring the magnitudes of a sound half-way, in decibels, to the predicted ones.
+
+        Frames overlap, so what is heard has not the magnitudes that were put in: made-up phases cancel here and add
+        up there. This is one round of Griffin & Lim's iteration (1984) with the geometric mean of both magnitudes;
+        the plain one makes noise too smooth (docs/decisions/0006).
+
+        Args:
+            blocks: float32 [B * S, frames + n_fft / stft_hop - 1, stft_hop], the sound as overlap-added.
+            log_magnitude: float32 [B, S, frames, K] it was made from.
+
+        Returns:
+            Blocks as given.
+        """
+        product = torch.matmul(self.geometry.windows(blocks), self.inverse.T) * self.analysis_gain
+        real, imaginary = product.reshape(*log_magnitude.shape[:3], -1).chunk(2, dim=-1)
+        power = real.square() + imaginary.square()
+        gain = torch.exp(0.5 * log_magnitude.clamp(max=3.0)) * torch.rsqrt(torch.sqrt(power + 1e-14))
+        return self._invert(real * gain, imaginary * gain)
 
     def _phasors(self, spectrum: Spectrum, noise_start: int) -> tuple[Tensor, Tensor]:
         """Unit-power complex excitation as real and imaginary parts, each [B, S, frames, K]."""
@@ -306,7 +356,9 @@ class Decoder(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """Decode a standardised latent float32 [B, L, C] into a waveform float32 [B, S, L * hop]."""
-        return self.synthesise(self.spectrum(latent))
+        spectrum = self.spectrum(latent)
+        blocks = self.refine(self._overlapped(spectrum, 0), spectrum.log_magnitude)
+        return self.geometry.crop(blocks).reshape(latent.shape[0], self.channels, -1)
 
 
 class Codec(nn.Module):

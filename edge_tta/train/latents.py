@@ -25,6 +25,9 @@ from edge_tta.train.data.windows import WindowBuilder
 NUM_CAPTIONS = 4
 """Wordings drawn for every window; training picks one at a time."""
 
+SHAPE_STEP = 8
+"""Batches longer than two of these are cut to multiples of it, and texts padded to them."""
+
 
 def pad_to_hop(samples: NDArray[np.float32], hop: int) -> NDArray[np.float32]:
     """Zero-pad float32 [N] at the end to a multiple of ``hop``."""
@@ -155,12 +158,15 @@ class LatentSet:
         length = int(self.lengths[self.by_length[start]])
         if max_frames is not None:
             length = min(length, max_frames)
+        # Kernels and compilers keep what they have built by shape: few shapes train much faster than many.
+        length -= length % SHAPE_STEP if length > 2 * SHAPE_STEP else 0
         count = max(4, round(frames / length))
         # Neighbours in length within a few times the batch, so that the same windows do not always meet.
         low = min(start, max(0, len(self) - count))
         pool = self.by_length[low : min(len(self), low + 4 * count)]
         chosen = rng.choice(pool, min(count, len(pool)), replace=False)
         length = min(length, int(self.lengths[chosen].min()))
+        length -= length % SHAPE_STEP if length > 2 * SHAPE_STEP else 0
         rows = np.stack([self.latents[self.offsets[i] : self.offsets[i] + length] for i in chosen])
         captions = tuple(
             self.records[i]["captions"][int(rng.integers(len(self.records[i]["captions"])))] for i in chosen
@@ -174,6 +180,7 @@ class LatentSet:
     def condition(self, captions: tuple[str, ...], seconds: Tensor) -> Condition:
         """Padded text features of cached captions."""
         longest = max(len(self.features[text]) for text in captions)
+        longest += -longest % SHAPE_STEP
         width = next(iter(self.pooled.values())).shape[0]
         tokens = np.zeros((len(captions), longest, width), dtype=np.float32)
         mask = np.zeros((len(captions), longest), dtype=bool)

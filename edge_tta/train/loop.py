@@ -395,7 +395,11 @@ class Trainer:
                 raise TrainingError(
                     f"the checkpoint's optimiser state '{key}' has no parameter in this model"
                 )
-            if value.dim() and value.shape != parameters[int(index)].shape:
-                raise TrainingError(f"the checkpoint's optimiser state '{key}' does not fit this model")
+            if value.dim():
+                parameter = parameters[int(index)]
+                if value.shape != parameter.shape:
+                    raise TrainingError(f"the checkpoint's optimiser state '{key}' does not fit this model")
+                # The fused optimiser pairs elements by memory order: moments must be laid out as their weights are.
+                value = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
             entries[group].setdefault(int(index), {})[field] = value
         return entries

@@ -21,11 +21,13 @@ from edge_tta.flow.objectives.mean_flow import MeanFlow
 from edge_tta.flow.objectives.method import Objective
 from edge_tta.flow.objectives.one_step import OneStepDistillation
 from edge_tta.flow.objectives.reflow import Reflow
+from edge_tta.flow.ping_pong import ping_pong
 from edge_tta.flow.sampler import sample
 from edge_tta.model.checkpoint import load_model_checkpoint, save_part
 from edge_tta.model.codec import Codec
 from edge_tta.model.generator import Generator
 from edge_tta.noise import gaussian_noise
+from edge_tta.train.batches import to_device
 from edge_tta.train.latents import Batch, LatentSet
 from edge_tta.train.track import write_examples
 
@@ -121,6 +123,7 @@ class GeneratorStage:
             validation,
             codec,
         )
+        self.device = torch.device("cpu")
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             self.generator = Generator(model.generator)
@@ -163,6 +166,7 @@ class GeneratorStage:
 
     def to(self, device: torch.device) -> None:
         """Move generator, teacher, the method's networks and the codec."""
+        self.device = device
         for module in (self.generator, self.teacher, self.codec, *self.method.modules().values()):
             if module is not None:
                 module.to(device)
@@ -186,7 +190,8 @@ class GeneratorStage:
         objective, total, rounds = FlowMatching(null_share=0.0), 0.0, 8
         with torch.no_grad():
             for step in range(rounds):
-                batch = self.validation.batch(1, step, self.config.frames, self.config.max_frames)
+                drawn = self.validation.batch(1, step, self.config.frames, self.config.max_frames)
+                batch = to_device(drawn, self.device)
                 generator = torch.Generator().manual_seed(step)
                 total += float(
                     objective.losses(self.generator, batch.latents, batch.condition, generator)["loss"]
@@ -201,15 +206,19 @@ class GeneratorStage:
         audio = self.model.audio
         seconds = 4.0
         noise = gaussian_noise(0, (audio.latent_frames(seconds), audio.latent_channels))
-        rows = torch.from_numpy(noise).expand(len(prompts), *noise.shape)
+        rows = torch.from_numpy(noise).expand(len(prompts), *noise.shape).to(self.device)
         condition = self.data.condition(prompts, torch.full((len(prompts),), seconds))
+        condition = to_device(condition, self.device)
         flow_only = self.method.classifier_free
         steps = max(8, self.config.sample_steps) if flow_only else self.config.sample_steps
-        latents = sample(
-            self.generator, rows, condition, steps, self.config.sample_guidance, classifier_free=flow_only
-        )
+        guidance = self.config.sample_guidance
+        if self.method.sampler == "ping-pong":
+            draws = torch.Generator().manual_seed(0)
+            latents = ping_pong(self.generator, rows, condition, steps, draws, guidance)
+        else:
+            latents = sample(self.generator, rows, condition, steps, guidance, classifier_free=flow_only)
         with torch.no_grad():
-            waveforms = self.codec.decode(latents)
+            waveforms = self.codec.decode(latents).cpu()
         write_examples(directory, list(prompts), [row.numpy() for row in waveforms], audio.sample_rate)
 
     def export(self, directory: Path) -> None:
