@@ -270,3 +270,29 @@ def test_integrated_flow_teaches_one_step(tiny: Generator) -> None:
         optimiser.step()
         errors.append(losses["loss"].item())
     assert sum(errors[-5:]) < 0.3 * sum(errors[:5])
+
+
+def test_flow_matching_is_an_exact_start_for_intervals_and_guidance() -> None:
+    """After flow matching the network still gives one answer for every interval length and guidance scale."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Generator(TINY)
+    method = FlowMatching(null_share=0.0).method(model, None)
+    optimiser = torch.optim.AdamW(method.groups()["generator"], 1e-2)
+    data, text = (
+        0.5 + 0.1 * torch.randn(16, 6, TINY.latent_channels, generator=generator_of(0)),
+        condition_of(16),
+    )
+    for step in range(5):
+        optimiser.zero_grad()
+        method.losses("generator", data, text, step, generator_of(step))["loss"].backward()
+        optimiser.step()
+    time = torch.full((16,), 0.7)
+
+    def velocity(duration: float, guidance: float) -> Tensor:
+        scalars = (torch.full((16,), duration), torch.full((16,), guidance))
+        with torch.no_grad():
+            return model(data, time, scalars[0], text.tokens, text.pooled, text.seconds, scalars[1])
+
+    assert velocity(0.0, 1.0).abs().max() > 0
+    assert torch.equal(velocity(0.0, 1.0), velocity(0.7, 6.0))

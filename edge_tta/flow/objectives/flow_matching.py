@@ -13,6 +13,11 @@ from edge_tta.flow.path import Condition, immiscible_noise, interpolate, normal_
 from edge_tta.flow.times import LogitNormal, TimeSampler
 
 
+SILENT = ("duration_in", "guidance_in")
+"""Branches of the generator that see one value only. Trained on it they would answer others at random; frozen at zero
+they make a flow-matching checkpoint an exact start for every method that brings them to life."""
+
+
 @dataclass(frozen=True)
 class FlowMatching:
     """Mean squared velocity error with null-condition dropout."""
@@ -24,9 +29,13 @@ class FlowMatching:
     """Assign noise to data within the batch."""
 
     def method(self, generator: nn.Module, teacher: nn.Module | None) -> Method:
-        """Train the generator alone."""
+        """Train the generator alone, without the inputs that flow matching holds constant."""
         if teacher is not None:
             raise ConfigError("flow_matching takes no teacher")
+        for name in SILENT:
+            branch = getattr(generator, name, None)
+            if branch is not None:
+                branch.requires_grad_(False)
         return GeneratorAlone(
             generator,
             lambda data, condition, _, draws: self.losses(generator, data, condition, draws),

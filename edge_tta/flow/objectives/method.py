@@ -8,12 +8,16 @@ networks, each with an optimiser of its own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from edge_tta.errors import ConfigError
 from edge_tta.flow.path import Condition
+
+if TYPE_CHECKING:
+    from edge_tta.flow.couples import Couples
 
 SamplerName = Literal["euler", "ping-pong"]
 
@@ -79,8 +83,8 @@ class GeneratorAlone:
         return {}
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """One optimiser."""
-        return {GENERATOR: list(self.generator.parameters())}
+        """One optimiser, of the parameters that are not frozen."""
+        return {GENERATOR: [weight for weight in self.generator.parameters() if weight.requires_grad]}
 
     def due(self, group: str, step: int) -> bool:
         """At every step."""
@@ -91,6 +95,36 @@ class GeneratorAlone:
     ) -> dict[str, Tensor]:
         """The objective's losses."""
         return self._losses(data, condition, number, generator)
+
+
+CoupleLosses = Callable[["Couples", Condition, torch.Generator], dict[str, Tensor]]
+"""Couples, the condition they were made for and a random source to scalar losses."""
+
+CoupleSource = Callable[[Tensor, Condition, int], "Couples"]
+"""Latents whose shape counts, condition and batch number to couples."""
+
+
+class CoupleLearner(GeneratorAlone):
+    """Method of an objective that learns from couples: a teacher makes them, or they come with the batch.
+
+    Args:
+        generator: what is trained.
+        couple_losses: the objective's losses.
+        source: makes the couples of a batch; None where they are stored, and ``couple_losses`` is all that is asked.
+    """
+
+    def __init__(
+        self, generator: nn.Module, couple_losses: CoupleLosses, source: CoupleSource | None = None
+    ) -> None:
+        def losses(
+            data: Tensor, condition: Condition, number: int, draws: torch.Generator
+        ) -> dict[str, Tensor]:
+            if source is None:
+                raise ConfigError("stored couples come with their batch; there is no teacher to make others")
+            return couple_losses(source(data, condition, number), condition, draws)
+
+        super().__init__(generator, losses)
+        self.couple_losses = couple_losses
 
 
 class Objective(Protocol):
