@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from edge_tta.cli import (
     bench,
+    couples,
     doctor,
     evaluate,
     evaluate_codec,
@@ -120,6 +121,7 @@ app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 app.command("reconstruct")(reconstruct.reconstruct)
 app.command("train")(train.train)
+app.command("couples")(couples.couples)
 app.add_typer(recipes.app, name="recipes")
 app.command("evaluate")(evaluate.evaluate)
 app.command("evaluate-codec")(evaluate_codec.evaluate_codec)

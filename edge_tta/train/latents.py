@@ -20,13 +20,11 @@ from edge_tta.errors import DataError
 from edge_tta.flow.path import Condition
 from edge_tta.model.codec import Codec
 from edge_tta.model.text_encoder import TextEncoder
+from edge_tta.train.caption_features import CaptionFeatures, whole_shape
 from edge_tta.train.data.windows import WindowBuilder
 
 NUM_CAPTIONS = 4
 """Wordings drawn for every window; training picks one at a time."""
-
-SHAPE_STEP = 8
-"""Batches longer than two of these are cut to multiples of it, and texts padded to them."""
 
 
 def pad_to_hop(samples: NDArray[np.float32], hop: int) -> NDArray[np.float32]:
@@ -89,7 +87,7 @@ class Batch:
     """Step the batch was drawn for."""
 
 
-class LatentSet:
+class LatentSet(CaptionFeatures):
     """Windows of all shards in memory, with text features of every distinct caption.
 
     Args:
@@ -103,6 +101,7 @@ class LatentSet:
     """
 
     def __init__(self, shards: list[Path], latent_mean: Tensor, latent_std: Tensor, audio: AudioSpec) -> None:
+        super().__init__()
         if not shards:
             raise DataError("no latent shards; build them first")
         self.audio, self.mean, self.std = audio, latent_mean, latent_std
@@ -119,13 +118,10 @@ class LatentSet:
         self.lengths = np.concatenate(lengths)
         self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])
         self.by_length = np.argsort(self.lengths, kind="stable")
-        self.features: dict[str, NDArray[np.float16]] = {}
-        self.pooled: dict[str, NDArray[np.float32]] = {}
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    @torch.no_grad()
     def encode_captions(
         self,
         encoder: TextEncoder,
@@ -134,15 +130,8 @@ class LatentSet:
         extra: tuple[str, ...] = (),
     ) -> None:
         """Compute and keep text features of every distinct caption, and of ``extra`` ones."""
-        captions = sorted({*extra, *(text for record in self.records for text in record["captions"])})
-        ids = {text: tokenize(text) for text in captions}
-        captions.sort(key=lambda text: len(ids[text]))
-        for start in range(0, len(captions), batch):
-            group = captions[start : start + batch]
-            tokens, pooled = encoder(*pad_ids([ids[text] for text in group]))
-            for row, text in enumerate(group):
-                self.features[text] = tokens[row, : len(ids[text])].numpy().astype(np.float16)
-                self.pooled[text] = pooled[row].numpy()
+        captions = {*extra, *(text for record in self.records for text in record["captions"])}
+        self.encode(encoder, tokenize, captions, batch)
 
     def batch(self, seed: int, step: int, frames: int, max_frames: int | None = None) -> Batch:
         """A batch as a function of (seed, step): windows of neighbouring lengths, cut to the shortest of them.
@@ -159,14 +148,13 @@ class LatentSet:
         if max_frames is not None:
             length = min(length, max_frames)
         # Kernels and compilers keep what they have built by shape: few shapes train much faster than many.
-        length -= length % SHAPE_STEP if length > 2 * SHAPE_STEP else 0
+        length = whole_shape(length)
         count = max(4, round(frames / length))
         # Neighbours in length within a few times the batch, so that the same windows do not always meet.
         low = min(start, max(0, len(self) - count))
         pool = self.by_length[low : min(len(self), low + 4 * count)]
         chosen = rng.choice(pool, min(count, len(pool)), replace=False)
-        length = min(length, int(self.lengths[chosen].min()))
-        length -= length % SHAPE_STEP if length > 2 * SHAPE_STEP else 0
+        length = whole_shape(min(length, int(self.lengths[chosen].min())))
         rows = np.stack([self.latents[self.offsets[i] : self.offsets[i] + length] for i in chosen])
         captions = tuple(
             self.records[i]["captions"][int(rng.integers(len(self.records[i]["captions"])))] for i in chosen
@@ -176,28 +164,3 @@ class LatentSet:
         latents = (torch.from_numpy(rows.astype(np.float32)) - self.mean) / self.std
         labels = tuple(tuple(self.records[i]["labels"]) for i in chosen)
         return Batch(latents, self.condition(captions, seconds), labels, captions, step)
-
-    def condition(self, captions: tuple[str, ...], seconds: Tensor) -> Condition:
-        """Padded text features of cached captions."""
-        longest = max(len(self.features[text]) for text in captions)
-        longest += -longest % SHAPE_STEP
-        width = next(iter(self.pooled.values())).shape[0]
-        tokens = np.zeros((len(captions), longest, width), dtype=np.float32)
-        mask = np.zeros((len(captions), longest), dtype=bool)
-        for row, text in enumerate(captions):
-            features = self.features[text]
-            tokens[row, : len(features)] = features
-            mask[row, : len(features)] = True
-        pooled = np.stack([self.pooled[text] for text in captions])
-        return Condition(torch.from_numpy(tokens), torch.from_numpy(pooled), torch.from_numpy(mask), seconds)
-
-
-def pad_ids(ids: list[list[int]]) -> tuple[Tensor, Tensor]:
-    """Ids int64 [B, T] and mask bool [B, T] of token lists of different lengths."""
-    longest = max(map(len, ids))
-    padded = torch.zeros(len(ids), longest, dtype=torch.int64)
-    mask = torch.zeros(len(ids), longest, dtype=torch.bool)
-    for row, item in enumerate(ids):
-        padded[row, : len(item)] = torch.tensor(item)
-        mask[row, : len(item)] = True
-    return padded, mask

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from edge_tta.config import config_digest, from_dict
+from edge_tta.config import dict_digest, from_dict, to_dict
 from edge_tta.errors import ConfigError, OutputError
 from edge_tta.train.data.windows import WindowPolicy
 from edge_tta.train.loop import LoopConfig
@@ -18,6 +18,9 @@ from edge_tta.train.stages.tagger import TaggerStageConfig
 from edge_tta.train.stages.text_encoder import TextEncoderStageConfig
 
 STAGE_TABLES = ("codec", "text_encoder", "generator", "tagger")
+
+LATER_SETTINGS = {("data", "captions"): "captions", ("generator", "couples"): ""}
+"""Settings younger than runs that should still be resumed, with the default at which they change nothing."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class DataConfig:
     """Leave out clips whose licence does not allow redistribution of what is learnt from them."""
     min_bandwidth_hz: float = 0.0
     """Leave out clips known to reach less."""
+    captions: str = "captions"
+    """Caption grammar: "captions" for sounds, "digits" for spoken digits, or a TOML file like those."""
     windows: WindowPolicy = field(default_factory=WindowPolicy)
     """How training windows of the generator are drawn."""
     num_windows: int = 6000
@@ -73,7 +78,11 @@ class Recipe:
 
     def digest(self) -> str:
         """Identifies the recipe in checkpoints."""
-        return config_digest(self)
+        plain = to_dict(self)
+        for (table, name), default in LATER_SETTINGS.items():
+            if plain[table] is not None and plain[table][name] == default:
+                del plain[table][name]
+        return dict_digest(plain)
 
 
 def _folder() -> Any:

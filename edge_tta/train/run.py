@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,12 @@ import torch
 
 from edge_tta.config import ModelConfig, to_dict
 from edge_tta.errors import ConfigError, DataError
-from edge_tta.model.checkpoint import build_module, load_model_checkpoint
+from edge_tta.model.checkpoint import ModelCheckpoint, build_module, load_model_checkpoint
 from edge_tta.model.codec import Codec
 from edge_tta.model.presets import preset
+from edge_tta.model.text_encoder import TextEncoder
 from edge_tta.text import Tokenizer
+from edge_tta.train.couple_data import CoupleData, origin_of
 from edge_tta.train.data.captions import Captioner
 from edge_tta.train.data.catalog import (
     Clip,
@@ -74,27 +78,62 @@ def _decoded(recipe: Recipe, sample_rate: int, report: Report) -> tuple[list[Cli
     return clips, cache
 
 
-def _latent_sets(
-    recipe: Recipe, model: ModelConfig, report: Report
-) -> tuple[LatentSet, LatentSet | None, Codec]:
-    """Cached latents of training and validation windows, and the codec they belong to."""
+@dataclass(frozen=True)
+class _Frozen:
+    """What a generator is trained with and does not change."""
+
+    directory: Path
+    checkpoint: ModelCheckpoint
+    codec: Codec
+    encoder: TextEncoder
+    tokenizer: Tokenizer
+
+    def tokenize(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text).ids.tolist()
+        return ids
+
+
+def _frozen(recipe: Recipe, model: ModelConfig) -> _Frozen:
     directory = Path(recipe.checkpoint)
     loaded = load_model_checkpoint(directory, parts=("codec", "text_encoder"))
-    codec, encoder = loaded.codec, loaded.text_encoder
-    assert codec is not None and encoder is not None
+    assert loaded.codec is not None and loaded.text_encoder is not None
     if loaded.tokenizer is None:
         raise ConfigError(f"{directory} has no tokenizer.model; train the text encoder first")
     tokenizer = Tokenizer(loaded.tokenizer, model.text_encoder.max_tokens)
+    return _Frozen(directory, loaded, loaded.codec, loaded.text_encoder, tokenizer)
+
+
+def _codec_digest(directory: Path) -> str:
+    """SHA-256 over the codec's files: a copied checkpoint shares the latents of the one it was copied from."""
+    digest = hashlib.sha256()
+    for path in sorted(directory.glob("codec*.safetensors")):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _latent_sets(
+    recipe: Recipe,
+    model: ModelConfig,
+    frozen: _Frozen,
+    report: Report,
+    splits: tuple[str, ...] = ("train", "val"),
+) -> list[LatentSet | None]:
+    """Cached latents of training and validation windows; None for a split without clips."""
     clips, cache = _decoded(recipe, model.audio.sample_rate, report)
-    weights = (directory / "codec.safetensors").stat()
+    weights = (frozen.directory / "codec.safetensors").stat()
     key = f"{int(weights.st_mtime)}-{weights.st_size}-{recipe.data.seed}"
+    if recipe.data.captions != DataConfig.captions:
+        key += f"-{Path(recipe.data.captions).stem}"
     folder = Path(recipe.data.cache) / f"latents-{model.name}-{key}"
+    captioner = Captioner.load(recipe.data.captions)
+    totals = {"train": recipe.data.num_windows, "val": recipe.data.num_validation_windows}
     sets: list[LatentSet | None] = []
-    for split, total in (("train", recipe.data.num_windows), ("val", recipe.data.num_validation_windows)):
+    for split in splits:
+        total = totals[split]
         if not any(clip.split == split for clip in clips):
             sets.append(None)
             continue
-        builder = WindowBuilder(clips, cache, Captioner.from_package(), recipe.data.windows, split)
+        builder = WindowBuilder(clips, cache, captioner, recipe.data.windows, split)
         shards = []
         for start in range(0, total, SHARD_WINDOWS):
             path = folder / f"{split}-{start // SHARD_WINDOWS:04d}.npz"
@@ -108,15 +147,32 @@ def _latent_sets(
                     report(what, offset + done, total)
 
                 seed = recipe.data.seed + start // SHARD_WINDOWS
-                build_latent_shard(path, builder, codec, model.audio, count, seed, tell)
+                build_latent_shard(path, builder, frozen.codec, model.audio, count, seed, tell)
             shards.append(path)
-        latents = LatentSet(shards, codec.decoder.latent_mean, codec.decoder.latent_std, model.audio)
+        decoder = frozen.codec.decoder
+        latents = LatentSet(shards, decoder.latent_mean, decoder.latent_std, model.audio)
         extra = recipe.generator.sample_prompts if recipe.generator is not None else ()
-        latents.encode_captions(encoder, lambda text: tokenizer.encode(text).ids.tolist(), extra=extra)
+        latents.encode_captions(frozen.encoder, frozen.tokenize, extra=extra)
         sets.append(latents)
-    if sets[0] is None:
-        raise DataError(f"{recipe.data.folder}: no clips in the train split")
-    return sets[0], sets[1], codec
+    return sets
+
+
+def _generator_stage(recipe: Recipe, model: ModelConfig, report: Report) -> GeneratorStage:
+    """The generator's stage on windows of real sound, or on stored couples."""
+    assert recipe.generator is not None
+    frozen = _frozen(recipe, model)
+    if not recipe.generator.couples:
+        train, validation = _latent_sets(recipe, model, frozen, report)
+        if train is None:
+            raise DataError(f"{recipe.data.folder}: no clips in the train split")
+        return GeneratorStage(recipe.generator, model, train, validation, frozen.codec)
+    origin = origin_of(frozen.checkpoint, frozen.directory)
+    couples = CoupleData(Path(recipe.generator.couples), origin)
+    texts = {*couples.captions, *recipe.generator.sample_prompts}
+    couples.encode(frozen.encoder, frozen.tokenize, texts)
+    # Couples need no clips: without a folder there is nothing to validate on, and that is all.
+    held = _latent_sets(recipe, model, frozen, report, ("val",)) if recipe.data.folder else [None]
+    return GeneratorStage(recipe.generator, model, couples, held[0], frozen.codec)
 
 
 def build_stage(recipe: Recipe, model: ModelConfig, report: Report) -> Stage:
@@ -127,9 +183,7 @@ def build_stage(recipe: Recipe, model: ModelConfig, report: Report) -> Stage:
         return TextEncoderStage(recipe.text_encoder, model, Path(recipe.data.cache))
     if recipe.tagger is not None:
         return TaggerStage(recipe.tagger, *_decoded(recipe, recipe.tagger.network.mel.sample_rate, report))
-    assert recipe.generator is not None
-    train, validation, codec = _latent_sets(recipe, model, report)
-    return GeneratorStage(recipe.generator, model, train, validation, codec)
+    return _generator_stage(recipe, model, report)
 
 
 def describe(recipe: Recipe, model: ModelConfig) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from torch.nn import functional as F
 
 from edge_tta.model.text_encoder import TextEncoder
 from edge_tta.text import Tokenizer, normalise
+from edge_tta.train.caption_features import pad_ids
 from edge_tta.train.data.captions import Captioner
-from edge_tta.train.latents import pad_ids
 from edge_tta.train.teacher import Teacher
 
 Encode = Callable[[list[str]], Tensor]

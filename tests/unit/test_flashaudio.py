@@ -14,16 +14,8 @@ from torch import Tensor, nn
 
 from edge_tta.config import from_dict
 from edge_tta.errors import ConfigError, DataError, OutputError
-from edge_tta.flow.couples import (
-    Anchoring,
-    Couples,
-    CoupleSet,
-    Simulation,
-    build_couple_shard,
-    digest_of,
-    null_condition,
-    velocity_of,
-)
+from edge_tta.flow.couple_store import CoupleSet, build_couple_shard, digest_of
+from edge_tta.flow.couples import Anchoring, Couples, Simulation, null_condition, velocity_of
 from edge_tta.flow.objectives.flow_matching import FlowMatching
 from edge_tta.flow.objectives.method import GENERATOR
 from edge_tta.flow.objectives.one_step import OneStepDistillation

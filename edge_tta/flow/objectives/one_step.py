@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from edge_tta.errors import ConfigError
 from edge_tta.flow.couples import Couples, Simulation
-from edge_tta.flow.objectives.method import GeneratorAlone, Method
+from edge_tta.flow.objectives.method import CoupleLearner, CoupleSource, Method
 from edge_tta.flow.path import Condition
 
 
@@ -29,13 +29,14 @@ class OneStepDistillation:
     def method(self, generator: nn.Module, teacher: nn.Module | None) -> Method:
         """Train the generator alone; couples are kept as long as the same batch comes again."""
         if teacher is None:
-            raise ConfigError("one_step needs generator.teacher")
-        couples = self.simulation.by_number(teacher)
+            raise ConfigError("one_step needs generator.teacher, or generator.couples")
+        return self.learner(generator, self.simulation.by_number(teacher))
 
-        def losses(data: Tensor, condition: Condition, number: int, _: Generator) -> dict[str, Tensor]:
-            return self.losses(generator, couples(data, condition, number), condition)
-
-        return GeneratorAlone(generator, losses)
+    def learner(self, generator: nn.Module, source: CoupleSource | None = None) -> CoupleLearner:
+        """Train the generator alone on couples of ``source``, or on stored ones."""
+        return CoupleLearner(
+            generator, lambda couples, condition, _: self.losses(generator, couples, condition), source
+        )
 
     def losses(self, model: nn.Module, couples: Couples, condition: Condition) -> dict[str, Tensor]:
         """Scalar losses of a batch of couples; ``loss`` is what to minimise."""

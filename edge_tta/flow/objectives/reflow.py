@@ -19,7 +19,7 @@ from torch import Generator, Tensor, nn
 
 from edge_tta.errors import ConfigError
 from edge_tta.flow.couples import Couples, Simulation
-from edge_tta.flow.objectives.method import GeneratorAlone, Method
+from edge_tta.flow.objectives.method import CoupleLearner, CoupleSource, Method
 from edge_tta.flow.path import Condition, interpolate
 from edge_tta.flow.times import MixExp, TimeSampler
 
@@ -48,13 +48,16 @@ class Reflow:
     def method(self, generator: nn.Module, teacher: nn.Module | None) -> Method:
         """Train the generator alone; couples are kept as long as the same batch comes again."""
         if teacher is None:
-            raise ConfigError("reflow needs generator.teacher")
-        couples = self.simulation.by_number(teacher)
+            raise ConfigError("reflow needs generator.teacher, or generator.couples")
+        return self.learner(generator, self.simulation.by_number(teacher))
 
-        def losses(data: Tensor, condition: Condition, number: int, draws: Generator) -> dict[str, Tensor]:
-            return self.losses(generator, couples(data, condition, number), condition, draws)
-
-        return GeneratorAlone(generator, losses)
+    def learner(self, generator: nn.Module, source: CoupleSource | None = None) -> CoupleLearner:
+        """Train the generator alone on couples of ``source``, or on stored ones."""
+        return CoupleLearner(
+            generator,
+            lambda couples, condition, draws: self.losses(generator, couples, condition, draws),
+            source,
+        )
 
     def draw_durations(self, time: Tensor, generator: Generator) -> Tensor:
         """Durations float32 [B] for times of the CPU: nothing, a uniform part, or all that is left to t = 0."""

@@ -5,18 +5,23 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
 
 from numpy.random import Generator
 
 from edge_tta.config import from_dict
-from edge_tta.errors import DataError
+from edge_tta.errors import ConfigError, DataError
+
+PACKAGED = ("captions", "digits")
+"""Grammars that ship with the package: sounds, and spoken digits."""
 
 
 @dataclass(frozen=True)
 class LabelWords:
     """Words for one label; ``captions.toml`` explains the fields."""
 
-    kind: str
+    kind: Literal["texture", "event", "oneshot", "music", "word"]
     settings: str
     events: tuple[str, ...]
     nouns: tuple[str, ...]
@@ -50,24 +55,64 @@ class Captioner:
     Args:
         labels: words of every label.
         settings: places by name, as in ``captions.toml``.
+        event_forms: what may be made of an event, each with one pair of braces.
+        noun_forms: what may be made of a noun.
     """
 
-    def __init__(self, labels: dict[str, LabelWords], settings: dict[str, tuple[str, ...]]) -> None:
-        self.labels, self.settings = labels, settings
+    def __init__(
+        self,
+        labels: dict[str, LabelWords],
+        settings: dict[str, tuple[str, ...]],
+        event_forms: tuple[str, ...] = _SOUND_OF,
+        noun_forms: tuple[str, ...] = _NOUN_FORMS,
+    ) -> None:
+        self.labels, self.settings = labels, {"none": (), **settings}
+        self.event_forms, self.noun_forms = event_forms, noun_forms
 
     @classmethod
-    def from_package(cls) -> Captioner:
-        """The grammar that ships with the package."""
-        text = resources.files("edge_tta.train.data").joinpath("captions.toml").read_text(encoding="utf-8")
-        document = tomllib.loads(text)
-        labels = {
-            name: from_dict(LabelWords, words, f"labels.{name}") for name, words in document["labels"].items()
-        }
-        settings = {name: tuple(places) for name, places in document["settings"].items()}
-        for name, words in labels.items():
-            if words.settings not in settings:
-                raise DataError(f"captions.toml: label '{name}' uses unknown settings '{words.settings}'")
-        return cls(labels, settings)
+    def from_package(cls, name: str = "captions") -> Captioner:
+        """A grammar that ships with the package, one of ``PACKAGED``."""
+        text = resources.files("edge_tta.train.data").joinpath(f"{name}.toml").read_text(encoding="utf-8")
+        return cls._read(text, f"{name}.toml")
+
+    @classmethod
+    def load(cls, source: str) -> Captioner:
+        """A grammar by packaged name, or from a TOML file.
+
+        Raises:
+            ConfigError: neither.
+            DataError: the file cannot be read or is no grammar.
+        """
+        if source in PACKAGED:
+            return cls.from_package(source)
+        path = Path(source)
+        if path.suffix != ".toml":
+            raise ConfigError(f"captions '{source}' are unknown; use {', '.join(PACKAGED)} or a .toml file")
+        try:
+            return cls._read(path.read_text(encoding="utf-8"), source)
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{source}: cannot be read ({error})") from error
+
+    @classmethod
+    def _read(cls, text: str, name: str) -> Captioner:
+        try:
+            document: dict[str, Any] = tomllib.loads(text)
+            labels = {
+                label: from_dict(LabelWords, words, f"labels.{label}")
+                for label, words in document["labels"].items()
+            }
+            settings = {key: tuple(places) for key, places in document.get("settings", {}).items()}
+            forms = {key: tuple(lines) for key, lines in document.get("forms", {}).items()}
+            grammar = cls(labels, settings, forms.get("events", _SOUND_OF), forms.get("nouns", _NOUN_FORMS))
+        except (tomllib.TOMLDecodeError, ConfigError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{name}: no caption grammar ({error})") from error
+        for form in (*grammar.event_forms, *grammar.noun_forms):
+            if form.count("{}") != 1:
+                raise DataError(f"{name}: form '{form}' needs one pair of braces")
+        for label, words in labels.items():
+            if words.settings not in grammar.settings:
+                raise DataError(f"{name}: label '{label}' uses unknown settings '{words.settings}'")
+        return grammar
 
     def words(self, label: str) -> LabelWords:
         """Words of a label; an unknown label is its own only name."""
@@ -81,12 +126,12 @@ class Captioner:
         if draw < 0.45:
             text = _pick(rng, words.events)
         elif draw < 0.58:
-            text = _pick(rng, _SOUND_OF).format(_pick(rng, words.events))
+            text = _pick(rng, self.event_forms).format(_pick(rng, words.events))
         else:
             noun = _pick(rng, words.nouns)
             if words.adjectives and rng.random() < 0.3:
                 noun = f"{_pick(rng, words.adjectives)} {noun}"
-            text = _pick(rng, _NOUN_FORMS).format(noun)
+            text = _pick(rng, self.noun_forms).format(noun)
         if places and rng.random() < 0.3:
             joint = " " if rng.random() < 0.7 else ", "
             text = f"{text}{joint}{_pick(rng, places)}"
@@ -130,6 +175,6 @@ class Captioner:
             *words.nouns,
             *(f"{adjective} {noun}" for adjective in words.adjectives for noun in words.nouns),
         }
-        said = {form.format(noun) for form in _NOUN_FORMS for noun in nouns}
-        said |= {*words.events, *(form.format(event) for form in _SOUND_OF for event in words.events)}
+        said = {form.format(noun) for form in self.noun_forms for noun in nouns}
+        said |= {*words.events, *(form.format(event) for form in self.event_forms for event in words.events)}
         return not stems.isdisjoint(said)

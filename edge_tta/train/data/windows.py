@@ -21,8 +21,11 @@ FADE_SECONDS = 0.005
 CROSSFADE_SECONDS = 0.35
 """Equal-power cross-fade where a texture is looped."""
 
-GAPS = {"event": (0.15, 1.2), "oneshot": (0.25, 1.5), "music": (0.05, 0.6)}
+GAPS = {"event": (0.15, 1.2), "oneshot": (0.25, 1.5), "music": (0.05, 0.6), "word": (0.25, 1.5)}
 """Shortest and longest silence between two clips of a sequence, seconds, by kind of label."""
+
+REPEATED_SHARE = {"event": 0.75, "oneshot": 0.5, "music": 0.5, "word": 0.0}
+"""Share of windows in which a short clip is followed by others, by kind of label; a word is said once."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,12 @@ class WindowPolicy:
     """Lowest peak a window is scaled to, dBFS."""
     max_peak_db: float = -1.0
     """Highest peak."""
+
+    def draw_seconds(self, rng: Generator) -> float:
+        """A window length in seconds."""
+        if rng.random() < self.short_share:
+            return float(rng.uniform(self.min_seconds, self.short_seconds))
+        return float(rng.uniform(self.short_seconds, self.max_seconds))
 
 
 @dataclass(frozen=True)
@@ -107,16 +116,9 @@ class WindowBuilder:
         """A label with probability proportional to the square root of its number of clips."""
         return self.labels[int(rng.choice(len(self.labels), p=self.label_probability))]
 
-    def draw_seconds(self, rng: Generator) -> float:
-        """A window length in seconds."""
-        policy = self.policy
-        if rng.random() < policy.short_share:
-            return float(rng.uniform(policy.min_seconds, policy.short_seconds))
-        return float(rng.uniform(policy.short_seconds, policy.max_seconds))
-
     def draw(self, rng: Generator, num_captions: int = 4) -> Window:
         """A window of random length and labels."""
-        seconds, label = self.draw_seconds(rng), self.draw_label(rng)
+        seconds, label = self.policy.draw_seconds(rng), self.draw_label(rng)
         if rng.random() >= self.policy.mixture_share or len(self.labels) < 2:
             return self.build(seconds, label, rng, num_captions)
         other = label
@@ -194,9 +196,9 @@ class WindowBuilder:
         return round(FADE_SECONDS * self.policy.sample_rate)
 
     def _crop_start(self, index: int, total: int, kind: str, rng: Generator) -> int:
-        """Where to cut a long clip: textures anywhere, everything else mostly from its beginning or loudest part."""
+        """Where to cut a long clip: textures anywhere, words at their start, the rest mostly there or where loud."""
         slack = self.cache.length(index) - total
-        if slack == 0:
+        if slack == 0 or kind == "word":
             return 0
         if kind != "texture" and rng.random() < 0.5:
             return int(rng.integers(0, min(slack, self.policy.sample_rate // 20) + 1))
@@ -240,7 +242,7 @@ class WindowBuilder:
         position = (
             int(rng.uniform(0.0, 0.05) * rate) if at_once else int(rng.uniform(0.0, min(room, 1.5 * rate)))
         )
-        repeats = rng.random() < (0.75 if kind == "event" else 0.5)
+        repeats = rng.random() < REPEATED_SHARE[kind]
         used: list[int] = []
         while position < total and (repeats or not used):
             piece = _fade(self.cache.read(index), self._fade_count())[: total - position]

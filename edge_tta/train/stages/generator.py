@@ -18,7 +18,7 @@ from edge_tta.flow.objectives.flow_matching import FlowMatching
 from edge_tta.flow.objectives.improved_mean_flow import ImprovedMeanFlow
 from edge_tta.flow.objectives.integrated_flow import IntegratedFlow
 from edge_tta.flow.objectives.mean_flow import MeanFlow
-from edge_tta.flow.objectives.method import Objective
+from edge_tta.flow.objectives.method import CoupleLearner, Method, Objective
 from edge_tta.flow.objectives.one_step import OneStepDistillation
 from edge_tta.flow.objectives.reflow import Reflow
 from edge_tta.flow.ping_pong import ping_pong
@@ -28,6 +28,7 @@ from edge_tta.model.codec import Codec
 from edge_tta.model.generator import Generator
 from edge_tta.noise import gaussian_noise
 from edge_tta.train.batches import to_device
+from edge_tta.train.couple_data import CoupleBatch, CoupleData
 from edge_tta.train.latents import Batch, LatentSet
 from edge_tta.train.track import write_examples
 
@@ -53,6 +54,9 @@ class GeneratorStageConfig:
     """Checkpoint directory whose generator is the start; empty for fresh weights."""
     teacher: str = ""
     """Checkpoint directory of a flow-matching generator whose guided velocity MeanFlow learns to integrate."""
+    couples: str = ""
+    """Folder of stored couples that ``reflow`` or ``one_step`` learns from in place of a teacher. They are used
+    whole, so the settings of length and reuse below do not count."""
     frames: int = 2400
     """Latent frames in a batch."""
     max_frames: int = 259
@@ -84,6 +88,12 @@ class GeneratorStageConfig:
     arc: Arc | None = None
     dmd2: Dmd2 | None = None
 
+    def __post_init__(self) -> None:
+        if self.couples and self.reflow is None and self.one_step is None:
+            raise ConfigError(
+                "generator.couples are for reflow and one_step; other objectives have no use for them"
+            )
+
     def objective(self) -> Objective:
         """The objective that is given.
 
@@ -103,7 +113,7 @@ class GeneratorStage:
     Args:
         config: stage settings.
         model: model configuration.
-        data: cached latents and text features, training windows.
+        data: cached latents and text features of training windows, or stored couples.
         validation: the same of validation clips, or None.
         codec: for sample sounds.
     """
@@ -112,7 +122,7 @@ class GeneratorStage:
         self,
         config: GeneratorStageConfig,
         model: ModelConfig,
-        data: LatentSet,
+        data: LatentSet | CoupleData,
         validation: LatentSet | None,
         codec: Codec,
     ) -> None:
@@ -128,7 +138,7 @@ class GeneratorStage:
             torch.manual_seed(config.seed)
             self.generator = Generator(model.generator)
         self.teacher: Generator | None = None
-        if config.teacher:
+        if config.teacher and not config.couples:
             self.teacher = self._load(Path(config.teacher)).requires_grad_(False)
         if config.start:
             self.generator.load_state_dict(self._load(Path(config.start)).state_dict(), strict=True)
@@ -139,7 +149,13 @@ class GeneratorStage:
             network = torch.compile(self.generator, dynamic=True)  # type: ignore[assignment]
         with torch.random.fork_rng():
             torch.manual_seed(config.seed + 1)
-            self.method = config.objective().method(network, self.teacher)
+            self.method = self._method(network)
+
+    def _method(self, network: nn.Module) -> Method:
+        objective = self.config.objective()
+        if self.config.couples and isinstance(objective, (Reflow, OneStepDistillation)):
+            return objective.learner(network)
+        return objective.method(network, self.teacher)
 
     @staticmethod
     def _load(directory: Path) -> Generator:
@@ -171,16 +187,21 @@ class GeneratorStage:
             if module is not None:
                 module.to(device)
 
-    def batch(self, step: int) -> Batch:
-        """Windows of about equal length."""
+    def batch(self, step: int) -> Batch | CoupleBatch:
+        """Windows of about equal length, or stored couples of one length with their own captions."""
+        if isinstance(self.data, CoupleData):
+            return self.data.batch(self.config.seed, step, self.config.frames)
         step //= self.config.reuse
         draw = torch.rand((), generator=torch.Generator().manual_seed(self.config.seed * 2**20 + step))
         short = float(draw) < self.config.short_step_share
         cap = self.config.short_frames if short else self.config.max_frames
         return self.data.batch(self.config.seed, step, self.config.frames, cap)
 
-    def losses(self, group: str, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, group: str, batch: Batch | CoupleBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """The method's losses."""
+        if isinstance(batch, CoupleBatch):
+            assert isinstance(self.method, CoupleLearner)
+            return self.method.couple_losses(batch.couples, batch.condition, generator)
         return self.method.losses(group, batch.latents, batch.condition, batch.step, generator)
 
     def validate(self) -> dict[str, float]:

@@ -1,0 +1,99 @@
+"""Stored couples as training data: batches with their own captions, of this codec and text encoder or of none."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_tta.errors import ConfigError, DataError
+from edge_tta.flow.couple_store import CoupleSet, digest_of, weights_digest
+from edge_tta.flow.couples import Couples
+from edge_tta.flow.path import Condition
+from edge_tta.model.checkpoint import ModelCheckpoint
+from edge_tta.model.codec import Codec
+from edge_tta.train.caption_features import CaptionFeatures
+
+SHARD_PATTERN = "couples-*.safetensors"
+"""File names of the shards in a folder of couples."""
+
+CODEC, TEXT_ENCODER = "codec_sha256", "text_encoder_sha256"
+"""Keys of a shard's origin."""
+
+
+def latent_digest(codec: Codec) -> str:
+    """SHA-256 of what decides what a latent means: the encoder and the statistics; a new decoder leaves it as it is."""
+    own = ("decoder.latent_mean", "decoder.latent_std")
+    return digest_of(
+        {
+            name: value.detach().cpu()
+            for name, value in codec.state_dict().items()
+            if name.startswith("encoder.") or name in own
+        }
+    )
+
+
+def origin_of(checkpoint: ModelCheckpoint, directory: Path) -> dict[str, str]:
+    """Digests of the codec and of text encoder and tokenizer of a checkpoint.
+
+    Raises:
+        ConfigError: a part is not there.
+    """
+    if checkpoint.codec is None or checkpoint.text_encoder is None:
+        raise ConfigError(f"{directory} lacks the codec or the text encoder; couples need both")
+    if checkpoint.tokenizer is None:
+        raise ConfigError(f"{directory} has no tokenizer.model; train the text encoder first")
+    text = weights_digest(checkpoint.text_encoder).encode() + checkpoint.tokenizer
+    return {CODEC: latent_digest(checkpoint.codec), TEXT_ENCODER: hashlib.sha256(text).hexdigest()}
+
+
+@dataclass(frozen=True)
+class CoupleBatch:
+    """Couples of equal length with the condition they were made for."""
+
+    couples: Couples
+    condition: Condition
+    captions: tuple[str, ...]
+    step: int
+    """Step the batch was drawn for."""
+
+
+class CoupleData(CaptionFeatures):
+    """Couples of a folder in memory; ``encode`` has to be given ``captions`` before a batch is drawn.
+
+    Args:
+        folder: where ``edge-tta couples`` left its shards.
+        origin: digests of the codec and text encoder that are trained with.
+
+    Raises:
+        DataError: no shards, a damaged one, or one made with another codec or text encoder.
+    """
+
+    def __init__(self, folder: Path, origin: Mapping[str, str]) -> None:
+        super().__init__()
+        shards = sorted(folder.glob(SHARD_PATTERN))
+        if not shards:
+            raise DataError(f"{folder}: holds no couples; make them with edge-tta couples")
+        self.stored = CoupleSet(shards)
+        for path, document in zip(shards, self.stored.documents, strict=True):
+            for key, what in ((CODEC, "codec"), (TEXT_ENCODER, "text encoder")):
+                found = document.get("origin", {}).get(key, "")
+                if found != origin[key]:
+                    raise DataError(
+                        f"{path}: made with another {what} ({found[:12] or 'unknown'}, not {origin[key][:12]}); "
+                        f"make the couples again"
+                    )
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    @property
+    def captions(self) -> set[str]:
+        """Every caption, once."""
+        return {record["caption"] for record in self.stored.records}
+
+    def batch(self, seed: int, step: int, frames: int) -> CoupleBatch:
+        """Whole couples of one length, about ``frames`` latent frames together, as a function of (seed, step)."""
+        drawn = self.stored.batch(seed, step, frames)
+        return CoupleBatch(drawn.couples, self.condition(drawn.captions, drawn.seconds), drawn.captions, step)
