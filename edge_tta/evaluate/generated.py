@@ -58,9 +58,10 @@ class _Judged:
     """By each further embedder."""
 
 
-def _balanced(
+def balanced(
     clips: Sequence[Clip], labels: set[str], limit: int, generator: np.random.Generator
 ) -> list[Clip]:
+    """At most ``limit`` clips of each label, drawn at random, label by label."""
     chosen: list[Clip] = []
     for label in sorted(labels):
         mine = [clip for clip in clips if clip.label == label]
@@ -149,7 +150,7 @@ def evaluate_generator(
         raise DataError("no prompt with one label that the tagger knows: nothing can be judged")
     clips = read_clips(reference_dir, ("train", "val"))
     held = [clip for clip in clips if clip.split == "val"]
-    reference_clips = _balanced(
+    reference_clips = balanced(
         [c for c in clips if c.split == "train"], single_labels, REFERENCE_PER_LABEL, generator
     )
     real_clips = [clip for clip in held if clip.label in single_labels]

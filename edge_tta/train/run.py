@@ -120,8 +120,7 @@ def _latent_sets(
 ) -> list[LatentSet | None]:
     """Cached latents of training and validation windows; None for a split without clips."""
     clips, cache = _decoded(recipe, model.audio.sample_rate, report)
-    weights = (frozen.directory / "codec.safetensors").stat()
-    key = f"{int(weights.st_mtime)}-{weights.st_size}-{recipe.data.seed}"
+    key = f"{_codec_digest(frozen.directory)[:16]}-{recipe.data.seed}"
     if recipe.data.captions != DataConfig.captions:
         key += f"-{Path(recipe.data.captions).stem}"
     folder = Path(recipe.data.cache) / f"latents-{model.name}-{key}"

@@ -1,0 +1,1 @@
+"""Measurements that take machines and hours; not part of the wheel."""

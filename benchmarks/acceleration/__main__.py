@@ -1,0 +1,121 @@
+"""The acceleration study: train every method, judge what it makes, render the report.
+
+    python -m benchmarks.acceleration train --start CHECKPOINT --data FOLDER --cache DIR --work DIR
+    python -m benchmarks.acceleration judge --work DIR --reference FOLDER --tagger DIR
+    python -m benchmarks.acceleration report --results FILE -o docs/reports
+
+What is finished is not done again; a command that was killed goes on when it is run once more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import resources
+from pathlib import Path
+
+from benchmarks.acceleration.plan import PACKAGED, load_study
+from edge_tta.errors import EdgeTTAError
+
+RESULTS = "results.jsonl"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line."""
+    top = argparse.ArgumentParser(
+        prog="python -m benchmarks.acceleration", description=(__doc__ or "").splitlines()[0]
+    )
+    verbs = top.add_subparsers(dest="verb", required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--study", type=Path, default=PACKAGED, help="plan; the packaged one by default")
+    common.add_argument("--work", type=Path, required=True, help="folder of all runs and checkpoints")
+    common.add_argument("--only", nargs="+", default=[], metavar="NAME", help="entries; all by default")
+    common.add_argument("--seeds", type=int, nargs="+", default=[0], help="training seeds")
+    common.add_argument("--threads", type=int, help="threads; torch's choice by default")
+    train = verbs.add_parser("train", parents=[common], help="train the entries")
+    train.add_argument("--start", type=Path, required=True, help="checkpoint of the recipe 'flow'")
+    train.add_argument("--data", type=Path, required=True, help="folder of training clips")
+    train.add_argument("--cache", type=Path, required=True, help="folder of decoded clips and latents")
+    train.add_argument("--budget-scale", type=float, default=1.0, help="factor of every budget")
+    train.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override of every recipe"
+    )
+    judge = verbs.add_parser("judge", parents=[common], help="judge what is trained")
+    judge.add_argument("--reference", type=Path, required=True, help="folder of real clips")
+    judge.add_argument("--tagger", type=Path, required=True, help="folder of the tagger")
+    judge.add_argument("--prompts", type=Path, help="prompt list; the packaged labels by default")
+    judge.add_argument("--results", type=Path, help=f"JSON lines; {RESULTS} in the work folder by default")
+    judge.add_argument("--seconds", type=float, default=3.0, help="duration of a clip")
+    judge.add_argument("--clips-per-prompt", type=int, default=2)
+    judge.add_argument("--batch", type=int, default=25, help="clips made at a time")
+    judge.add_argument("--device", default="cpu", help="cpu, cuda or auto")
+    report = verbs.add_parser("report", help="render the report")
+    report.add_argument("--results", type=Path, required=True, help="JSON lines of judge")
+    report.add_argument("-o", "--output", type=Path, default=Path("docs/reports"))
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        {"train": _train, "judge": _judge, "report": _report}[options.verb](options)
+    except EdgeTTAError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _threads(count: int | None) -> None:
+    import torch
+
+    if count is not None:
+        torch.set_num_threads(count)
+
+
+def _train(options: argparse.Namespace) -> None:
+    from benchmarks.acceleration.train import Workshop, train_study
+
+    _threads(options.threads)
+    shop = Workshop(
+        load_study(options.study),
+        options.start,
+        options.data,
+        options.cache,
+        options.work,
+        options.budget_scale,
+        tuple(options.set),
+        _tell,
+    )
+    records = train_study(shop, options.only, options.seeds)
+    failed = [record for record in records if record.failure]
+    print(f"{len(records) - len(failed)} entries trained, {len(failed)} failed, in {options.work}")
+
+
+def _judge(options: argparse.Namespace) -> None:
+    from benchmarks.acceleration.judge import Bench, Request, judge_study
+
+    _threads(options.threads)
+    request = Request(options.seconds, options.clips_per_prompt, options.batch, options.device)
+    results = options.results or options.work / RESULTS
+    study = load_study(options.study)
+    with resources.as_file(resources.files("edge_tta.evaluate") / "prompts" / "labels.csv") as packaged:
+        bench = Bench(options.reference, options.tagger, options.prompts or packaged, request)
+        count = judge_study(study, options.work, results, bench, options.only, options.seeds, _tell)
+    print(f"{count} evaluations added to {results}")
+
+
+def _report(options: argparse.Namespace) -> None:
+    from benchmarks.acceleration.records import read_records
+    from benchmarks.acceleration.report import write_report
+
+    for path in write_report(read_records(options.results), options.output):
+        print(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,264 @@
+"""Records to ``acceleration.md`` and its pictures: a function of the records alone, equal bytes for equal input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from benchmarks.acceleration.charts import quality_charts, training_charts
+from benchmarks.acceleration.figures import BY_NAME, KINDS, STRAIGHTNESS, Kind
+from benchmarks.acceleration.plan import Entry
+from benchmarks.acceleration.plots import write_charts
+from benchmarks.acceleration.records import EvaluationRecord, Record, StudyRecord, TrainingRecord
+from benchmarks.acceleration.verdicts import Outcomes, Pooled, relation
+from edge_tta.audio import write_file
+from edge_tta.errors import DataError, OutputError
+
+DOCUMENT = "acceleration.md"
+QUALITY_PICTURE = "acceleration_quality.png"
+TRAINING_PICTURE = "acceleration_training.png"
+
+
+def write_report(records: Sequence[Record], folder: Path) -> tuple[Path, ...]:
+    """Write the report and its pictures; each file appears whole or not at all.
+
+    Returns:
+        What was written.
+
+    Raises:
+        DataError: nothing was judged, or figures that must not be compared.
+        OutputError: the folder cannot be written.
+    """
+    outcomes = outcomes_of(records)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made a folder ({error.strerror or error})") from error
+    pictures = {
+        QUALITY_PICTURE: (quality_charts(outcomes), 2),
+        TRAINING_PICTURE: (training_charts(outcomes), 3),
+    }
+    drawn = [name for name, (charts, _) in pictures.items() if charts]
+    for name in drawn:
+        charts, columns = pictures[name]
+        write_charts(charts, folder / name, columns)
+    write_file(folder / DOCUMENT, markdown(outcomes, drawn).encode())
+    return folder / DOCUMENT, *(folder / name for name in drawn)
+
+
+def outcomes_of(records: Sequence[Record]) -> Outcomes:
+    """Records sorted by kind, under the last plan among them.
+
+    Raises:
+        DataError: there is no plan or no evaluation.
+    """
+    studies = [record.study for record in records if isinstance(record, StudyRecord)]
+    evaluations = [record for record in records if isinstance(record, EvaluationRecord)]
+    if not studies or not evaluations:
+        raise DataError("no results: nothing was judged; run 'python -m benchmarks.acceleration judge' first")
+    known = {entry.name for entry in studies[-1].entries}
+    trainings = [record for record in records if isinstance(record, TrainingRecord) and record.entry in known]
+    return Outcomes(studies[-1], [record for record in evaluations if record.entry in known], trainings)
+
+
+def markdown(outcomes: Outcomes, pictures: Iterable[str]) -> str:
+    """The report as Markdown."""
+    study = outcomes.study
+    lines = [f"# {study.title}", "", *_origin(outcomes)]
+    lines += ["## Methods by steps", ""]
+    for kind in KINDS:
+        lines += _by_steps(outcomes, kind)
+    lines += _promises(outcomes)
+    lines += _costs(outcomes)
+    if study.ablations:
+        lines += ["## Ablations", ""]
+        for ablation in study.ablations:
+            lines += _ablation(outcomes, ablation.title, [study.entry(name) for name in ablation.entries])
+    lines += _findings(outcomes)
+    titles = {QUALITY_PICTURE: "Quality against steps", TRAINING_PICTURE: "Training curves"}
+    for name in pictures:
+        lines += [f"## {titles[name]}", "", f"![{titles[name].lower()}]({name})", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _origin(outcomes: Outcomes) -> list[str]:
+    """What the figures rest on, and how to read them."""
+    records = list(outcomes.evaluations.values())
+    seeds = sorted({record.seed for record in records})
+    machines = sorted({record.machine.title for record in records})
+    trained = sorted({record.machine.title for record in outcomes.trainings.values()})
+    commits = sorted({record.commit for record in records if record.commit}) or ["none"]
+    dates = sorted({record.date for record in records})
+    basis = outcomes.basis
+    assert basis is not None
+    return [
+        (
+            f"Clips of {basis.clip_seconds:g} s, {basis.clips_per_prompt} a prompt, same prompts and noise for all. "
+            f"Training seeds: {', '.join(map(str, seeds))}. Judged on {'; '.join(machines)}"
+            + (f", trained on {'; '.join(trained)}" if trained else "")
+            + f". Commit {', '.join(f'`{text[:12]}`' for text in commits)}, "
+            f"{dates[0] if len(dates) == 1 else f'{dates[0]} to {dates[-1]}'}."
+        ),
+        "",
+        (
+            f"Tagger `{basis.tagger[:12]}`, reference `{basis.reference[:12]}`, prompts `{basis.prompts[:12]}`: "
+            "figures may be compared only where these are equal, and not with those of the papers."
+        ),
+        "",
+        (
+            "In brackets: intervals of 95 %. They cover prompts and clips, resampled by whole labels; where there are "
+            "several training seeds, the spread of their mean is added. With one seed another training run may lie "
+            "outside. Two figures differ where their intervals do not touch; else the comparison is inconclusive."
+        ),
+        "",
+    ]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return [*lines, *("| " + " | ".join(row) + " |" for row in rows), ""]
+
+
+def _cell(outcomes: Outcomes, entry: str, steps: int, kind: Kind) -> str:
+    figure = outcomes.figure(entry, steps, kind.name)
+    return "failed" if figure is None and outcomes.failed(entry, steps) else kind.show(figure)
+
+
+def _by_steps(outcomes: Outcomes, kind: Kind) -> list[str]:
+    steps = outcomes.study.steps
+    rows = [
+        [entry.title, *(_cell(outcomes, entry.name, count, kind) for count in steps)]
+        for entry in outcomes.study.methods()
+    ]
+    if (real := outcomes.real(kind.name)) is not None:
+        rows.append(["real validation clips", kind.show(real), *[""] * (len(steps) - 1)])
+    head = ["method", *(f"{count} step{'s' if count > 1 else ''}" for count in steps)]
+    return [f"### {kind.title}", "", f"{kind.better[0].upper()}{kind.better[1:]}.", "", *_table(head, rows)]
+
+
+def _promises(outcomes: Outcomes) -> list[str]:
+    """One step against flow matching, against many steps of the same weights, and many steps against flow matching."""
+    study = outcomes.study
+    few, many, kind = study.steps[0], study.steps[-1], BY_NAME["frechet"]
+    base_few, base_many = (outcomes.figure(study.baseline, count, "frechet") for count in (few, many))
+    rows = []
+    for entry in study.methods():
+        own_few, own_many = (outcomes.figure(entry.name, count, "frechet") for count in (few, many))
+        kept = "–"
+        if entry.name != study.baseline and base_many is not None and own_many is not None:
+            words = {"below": "better", "above": "lost", "inconclusive": "inconclusive"}
+            kept = f"{words[relation(own_many, base_many)]} ({_pair(kind, own_many, base_many)})"
+        rows.append([entry.title, _ratio(base_few, own_few), _ratio(own_few, own_many), kept])
+    title = study.entry(study.baseline).title
+    head = ["method", f"{title} at {few} over it", f"its {few} over its {many}", f"quality at {many} kept?"]
+    return [
+        "## Is one step enough, and are many still good?",
+        "",
+        (
+            f"Ratios of Fréchet distances: how many times better than “{title}” at {few} step(s) (wanted: 5 or "
+            f"more), and how far from its own {many} steps (1.15 or less). The range takes the ends of both intervals."
+        ),
+        "",
+        *_table(head, rows),
+    ]
+
+
+def _ratio(upper: Pooled | None, lower: Pooled | None) -> str:
+    if upper is None or lower is None or lower.value <= 0:
+        return "–"
+    low = max(0.0, upper.low) / lower.high
+    high = f"{upper.high / lower.low:.2f}" if lower.low > 0 else "∞"
+    return f"{upper.value / lower.value:.2f} ({low:.2f} to {high})"
+
+
+def _pair(kind: Kind, first: Pooled, second: Pooled) -> str:
+    one, other = (
+        [f"{kind.factor * value:.{kind.digits}f}" for value in (side.low, side.high)]
+        for side in (first, second)
+    )
+    return f"{one[0]} to {one[1]} against {other[0]} to {other[1]}"
+
+
+def _costs(outcomes: Outcomes) -> list[str]:
+    """Training of every entry; seconds with the stages before it."""
+    study, rows = outcomes.study, []
+    for entry in study.entries:
+        mine = [record for (name, _), record in outcomes.trainings.items() if name == entry.name]
+        if not mine:
+            continue
+        chain = [
+            record.seconds
+            for (name, _), record in outcomes.trainings.items()
+            if name in study.ancestors(entry.name)
+        ]
+        final = {name: record_mean(mine, name) for name in sorted({n for r in mine for n in r.final})}
+        losses = [
+            f"{name.replace('_', ' ')} {value:.4g}" for name, value in final.items() if name.endswith("loss")
+        ]
+        seconds = sum(record.seconds for record in mine) / len(mine)
+        steps = max(record.steps for record in mine)
+        figure = outcomes.figure(entry.name, study.steps[0], "straightness")
+        failures = sorted({record.failure for record in mine if record.failure})
+        rows.append(
+            [
+                entry.title,
+                f"`{entry.name}`" + (", stage" if entry.group == "stages" else ""),
+                str(len(mine)),
+                f"{steps:,}",
+                f"{seconds:.0f}",
+                f"{1000 * seconds / steps:.0f}" if steps else "–",
+                f"{sum(chain) / len(mine):.0f}",
+                ", ".join(losses) or "–",
+                f"{final['validation_velocity_error']:.4f}" if "validation_velocity_error" in final else "–",
+                STRAIGHTNESS.show(figure),
+                "; ".join(failures) or "–",
+            ]
+        )
+    head = [
+        "what", "entry", "seeds", "steps", "seconds", "ms a step", "seconds with its stages", "last losses",
+        "velocity error on validation clips", "S(z), lower is straighter", "failed",
+    ]  # fmt: skip
+    return ["## Training", "", "Beyond the common start, means over seeds.", "", *_table(head, rows)]
+
+
+def record_mean(records: Sequence[TrainingRecord], name: str) -> float:
+    """Mean of a last logged value over the seeds that have it."""
+    values = [record.final[name] for record in records if name in record.final]
+    return sum(values) / len(values)
+
+
+def _ablation(outcomes: Outcomes, title: str, entries: Sequence[Entry]) -> list[str]:
+    few, many = outcomes.study.steps[0], outcomes.study.steps[-1]
+    columns = [
+        *((BY_NAME[name], few) for name in ("frechet", "kl", "top5", "text_score", "ccds")),
+        (BY_NAME["frechet"], many),
+        (BY_NAME["text_score"], many),
+    ]
+    rows = [
+        [entry.title, *(_cell(outcomes, entry.name, n, kind) for kind, n in columns)] for entry in entries
+    ]
+    head = ["variant", *(f"{kind.title}, {count} step{'s' if count > 1 else ''}" for kind, count in columns)]
+    return [f"### {title}", "", *_table(head, rows)]
+
+
+def _findings(outcomes: Outcomes) -> list[str]:
+    study, rows = outcomes.study, []
+    for finding in study.findings:
+        kind = BY_NAME[finding.figure]
+        verdict, first, second = outcomes.verdict(finding)
+        ours = "–"
+        if first is not None and second is not None:
+            values = [f"{kind.factor * side.value:.{kind.digits}f}" for side in (first, second)]
+            ours = f"{kind.title} {values[0]} against {values[1]}"
+            verdict = f"{verdict} ({_pair(kind, first, second)})"
+        sides = f"`{finding.first}` {finding.relation} `{finding.second}`"
+        rows.append([finding.source, finding.claim, finding.paper or "–", sides, ours, verdict])
+    head = [
+        "paper",
+        "what it saw",
+        "its figures",
+        "compared",
+        "ours",
+        "agrees / not / inconclusive (intervals)",
+    ]
+    return ["## What the papers saw", "", *_table(head, rows)] if rows else []
