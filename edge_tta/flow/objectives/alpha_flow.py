@@ -118,5 +118,5 @@ class AlphaFlow:
         return {
             "loss": (weight * error).mean(),
             "error": error.detach().mean(),
-            "alpha": torch.tensor(alpha),
+            "alpha": torch.tensor(alpha, device=data.device),
         }
