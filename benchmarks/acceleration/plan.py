@@ -134,6 +134,8 @@ class Study:
     """The entry that goes on with flow matching, which the others are held against."""
     ablations: tuple[Ablation, ...] = ()
     findings: tuple[Finding, ...] = ()
+    findings_note: str = ""
+    """What a reader of the papers' figures has to know."""
 
     def __post_init__(self) -> None:
         names = [entry.name for entry in self.entries]

@@ -91,9 +91,14 @@ def _origin(outcomes: Outcomes) -> list[str]:
     dates = sorted({record.date for record in records})
     basis = outcomes.basis
     assert basis is not None
+    counts = {name: sorted({r.figures[name].n for r in records if name in r.figures}) for name in BY_NAME}
+    clips, compared = (
+        " or ".join(map(str, numbers)) or "no" for numbers in (counts["top1"], counts["frechet"])
+    )
     return [
         (
-            f"Clips of {basis.clip_seconds:g} s, {basis.clips_per_prompt} a prompt, same prompts and noise for all. "
+            f"Clips of {basis.clip_seconds:g} s, {basis.clips_per_prompt} a prompt, same prompts and noise for all: "
+            f"{clips} clips by entry, seed and steps, {compared} of them in Fréchet distances. "
             f"Training seeds: {', '.join(map(str, seeds))}. Judged on {'; '.join(machines)}"
             + (f", trained on {'; '.join(trained)}" if trained else "")
             + f". Commit {', '.join(f'`{text[:12]}`' for text in commits)}, "
@@ -261,4 +266,5 @@ def _findings(outcomes: Outcomes) -> list[str]:
         "ours",
         "agrees / not / inconclusive (intervals)",
     ]
-    return ["## What the papers saw", "", *_table(head, rows)] if rows else []
+    note = [study.findings_note, ""] if study.findings_note else []
+    return ["## What the papers saw", "", *note, *_table(head, rows)] if rows else []

@@ -99,8 +99,8 @@ def train_entry(shop: Workshop, entry: Entry, seed: int) -> TrainingRecord:
     final: dict[str, float] = {}
     if not failure:
         _prepare(shop.start, place.checkpoint)
-        steps = steps_of(shop, entry, seed)
         try:
+            steps = steps_of(shop, entry, seed)
             if steps:
                 _run(shop, entry, seed, steps, place)
                 curves, final = read_curves(place.run / "log.jsonl")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
+from benchmarks.acceleration import train
 from benchmarks.acceleration.__main__ import main
 from benchmarks.acceleration.plan import Budget, load_study
 from benchmarks.acceleration.records import (
@@ -31,6 +33,7 @@ from edge_tta.errors import ConfigError, DataError
 from edge_tta.evaluate.statistics import Estimate
 from edge_tta.evaluate.tagger import TaggerConfig, build_network, save_tagger
 from edge_tta.model.checkpoint import save_part
+from edge_tta.train.loop import Progress
 from edge_tta.train.recipes import load_recipe
 from export.tiny import tiny_checkpoint
 
@@ -232,6 +235,34 @@ def test_a_definition_follows_what_decides_the_training(desk: Path) -> None:
     assert {"loop.seed=3", "generator.seed=3", "loop.steps=80"} <= set(lines)
 
 
+def test_seconds_become_steps_by_one_trial_for_all_seeds(
+    desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = PLAN.replace("[budget]\nsteps = 4", "[budget]\nseconds = 900")
+    (tmp_path / "plan.toml").write_text(text, encoding="utf-8")
+    study = load_study(tmp_path / "plan.toml")
+    shop = Workshop(study, desk / "start", desk / "clips", desk / "cache", tmp_path / "work", scale=0.5)
+    trials = []
+
+    def trial(
+        recipe: str, overrides: list[str], output: Path, on_progress: Callable[[Progress], None]
+    ) -> None:
+        trials.append(recipe)
+        assert f"loop.steps={train.TRIAL_STEPS}" in overrides
+        for step in range(1, train.TRIAL_STEPS + 1):
+            # The first steps take 10 s each, the others half a second.
+            elapsed = 10.0 * min(step, train.TRIAL_WARM) + 0.5 * max(0, step - train.TRIAL_WARM)
+            on_progress(Progress(step, train.TRIAL_STEPS, elapsed / step, 0.0, {}))
+
+    monkeypatch.setattr(train, "run_recipe", trial)
+    assert [train.steps_of(shop, study.entry("flow"), seed) for seed in (0, 1, 2)] == [900, 900, 900]
+    assert train.steps_of(shop, study.entry("half"), 0) == 450
+    assert trials == ["flow", "integrated-flow"]
+    assert [path.name for path in (tmp_path / "work" / "flow").iterdir()] == ["budget.json"]
+    # Another budget is another trial.
+    assert train.steps_of(dataclasses.replace(shop, scale=1.0), study.entry("flow"), 0) == 1800
+
+
 def test_training_leaves_records_and_shares_the_latents(desk: Path, finished: Path) -> None:
     start = load_file(desk / "start" / "generator.safetensors")
     made = {}
@@ -310,6 +341,7 @@ def test_the_report_renders_the_same_bytes_again(finished: Path, tmp_path: Path)
     for name in files:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     text = (tmp_path / "one" / "acceleration.md").read_text(encoding="utf-8")
+    assert "4 clips by entry, seed and steps, 4 of them in Fréchet distances" in text
     assert "| ARC after it |" in text and "### Guidance" in text and "| half | `half`, stage |" in text
 
 
