@@ -9,7 +9,12 @@ import typer
 
 
 def evaluate(
-    prompts: Annotated[Path, typer.Option(help="CSV with the columns prompt, label and optionally suite.")],
+    prompts: Annotated[
+        Path,
+        typer.Option(
+            help="CSV with the columns prompt, label and optionally suite; or labels, paraphrases, digits."
+        ),
+    ],
     reference: Annotated[Path, typer.Option(help="Folder of real clips with a metadata.csv.")],
     bundle: Annotated[
         str | None, typer.Argument(help="Bundle folder or name; the shipped one by default.")
@@ -41,12 +46,13 @@ def evaluate(
 
     from edge_tta.evaluate.report import generator_markdown, report_json
     from edge_tta.evaluate.run import evaluate_bundle
+    from edge_tta.evaluate.suite import find_prompts
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("generating", total=None)
         report = evaluate_bundle(
             bundle,
-            prompts,
+            find_prompts(prompts),
             reference,
             tagger,
             output,

@@ -12,6 +12,8 @@ from edge_tta.evaluate.spectral import FloatArray, resample
 
 METADATA_FILE = "metadata.csv"
 REQUIRED_COLUMNS = ("file", "label", "split")
+SPOKEN_LABEL = "word"
+"""Column of recordings of speech that stands for the label."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Clip:
 
 
 def read_clips(directory: Path | str, splits: Iterable[str] | None = None) -> tuple[Clip, ...]:
-    """Rows of ``directory/metadata.csv``, in file order.
+    """Rows of ``directory/metadata.csv``, in file order; recordings of speech may have a ``word`` for a label.
 
     Args:
         directory: folder with ``metadata.csv``; the ``file`` column is relative to it.
@@ -44,7 +46,10 @@ def read_clips(directory: Path | str, splits: Iterable[str] | None = None) -> tu
     try:
         with open(path, encoding="utf-8", newline="") as handle:
             reader = csv.DictReader(handle)
-            missing = [name for name in REQUIRED_COLUMNS if name not in (reader.fieldnames or ())]
+            columns = reader.fieldnames or ()
+            label = SPOKEN_LABEL if SPOKEN_LABEL in columns and "label" not in columns else "label"
+            missing = [name for name in REQUIRED_COLUMNS if name not in columns and name != "label"]
+            missing += [] if label in columns else ["label"]
             if missing:
                 raise DataError(
                     f"{path}: column {missing[0]!r} is missing; {', '.join(REQUIRED_COLUMNS)} are needed"
@@ -57,7 +62,7 @@ def read_clips(directory: Path | str, splits: Iterable[str] | None = None) -> tu
                     raise DataError(f"{path}:{number}: file {row['file']!r} is not a path inside the folder")
                 recording = row.get("recording_key") or row["file"]
                 clips.append(
-                    Clip(root / relative, row["label"], row["split"], row.get("source") or "", recording)
+                    Clip(root / relative, row[label], row["split"], row.get("source") or "", recording)
                 )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error

@@ -25,6 +25,7 @@ from edge_tta.evaluate.embedders import (
     stack_heard,
 )
 from edge_tta.evaluate.frechet import frechet_estimate
+from edge_tta.evaluate.intelligibility import intelligibility
 from edge_tta.evaluate.results import (
     SCHEMA,
     GeneratorReport,
@@ -231,6 +232,14 @@ def evaluate_generator(
             (frechet[0], frechet[1]),
             # A generator of their own: these figures leave the intervals of the others as they were.
             np.random.default_rng([random_seed, 1]),
+        ),
+        intelligibility=intelligibility(
+            stack_tags([j.tags for j in single]),
+            [j.prompt for j in single],
+            real_tags,
+            [clip.label for clip in real_clips],
+            tagger,
+            np.random.default_rng([random_seed, 2]),
         ),
     )
     first_real = {clip.label: clip for clip in reversed([*real_clips, *reference_clips])}

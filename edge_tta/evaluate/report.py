@@ -13,6 +13,7 @@ from edge_tta.evaluate.statistics import Estimate
 
 if TYPE_CHECKING:
     from edge_tta.evaluate.embedder_figures import EmbedderFigures
+    from edge_tta.evaluate.intelligibility import Intelligibility
     from edge_tta.evaluate.results import CodecReport, GeneratorReport, Provenance
 
 
@@ -58,6 +59,26 @@ def _embedder(figures: EmbedderFigures) -> list[str]:
     return [*lines, ""]
 
 
+def _intelligibility(found: Intelligibility) -> list[str]:
+    """Spoken digits that were understood, and what the others were taken for."""
+    lines = ["## Intelligibility", "", *_table(
+        [
+            ("generated digits recognised", _share(found.generated)),
+            ("real validation recordings recognised", _share(found.real)),
+        ]
+    )]  # fmt: skip
+    lines += [
+        f"By chance {100 * found.chance:.0f} %. Generated over real: {found.relative:.2f}.",
+        "",
+        "| said | clips | recognised | taken most often for |",
+        "|---|---|---|---|",
+    ]
+    for row in found.digits:
+        other = f"{row.mistaken_for} ({row.mistakes})" if row.mistaken_for else ""
+        lines.append(f"| {row.digit} | {row.n} | {row.recognised} | {other} |")
+    return [*lines, ""]
+
+
 def generator_markdown(report: GeneratorReport) -> str:
     """The report of a bundle as Markdown."""
     settings = report.settings
@@ -92,6 +113,8 @@ def generator_markdown(report: GeneratorReport) -> str:
     if report.timbre_diversity is not None:
         rows.append(("diversity over seeds, timbre, share of real", _number(report.timbre_diversity.ratio)))
     lines += _table(rows)
+    if report.intelligibility is not None:
+        lines += _intelligibility(report.intelligibility)
     for suite in report.suites:
         lines.append(f"{suite.suite}: top-5 is {suite.relative_top5:.2f} of the real clips' own.")
     if report.skipped_prompts:

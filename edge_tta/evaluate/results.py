@@ -8,6 +8,7 @@ from edge_tta.evaluate.adherence import Adherence
 from edge_tta.evaluate.codec import CodecFigures
 from edge_tta.evaluate.diversity import Diversity
 from edge_tta.evaluate.embedder_figures import EmbedderFigures
+from edge_tta.evaluate.intelligibility import Intelligibility
 from edge_tta.evaluate.statistics import Estimate
 
 SCHEMA = 1
@@ -85,6 +86,8 @@ class GeneratorReport:
     """Prompts with a label unknown to the tagger."""
     embedders: tuple[EmbedderFigures, ...] = ()
     """What the tagger, and every further embedder, makes of the single-label prompts."""
+    intelligibility: Intelligibility | None = None
+    """Where the tagger is a classifier of spoken digits: how many it understands."""
 
 
 @dataclass(frozen=True)

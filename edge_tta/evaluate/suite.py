@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 from edge_tta.errors import DataError
@@ -18,6 +19,13 @@ class Prompt:
     """One label, or two for a prompt that asks for two sounds at once."""
     suite: str
     """Group that is reported together, such as "plain" or "reworded"."""
+
+
+def find_prompts(source: Path | str) -> Path:
+    """File of a prompt list: one of our own by name ("labels", "paraphrases", "digits"), or the path as it is."""
+    path = Path(source)
+    own = Path(str(resources.files("edge_tta.evaluate") / "prompts" / f"{path.name}.csv"))
+    return own if len(path.parts) == 1 and not path.exists() and own.is_file() else path
 
 
 def read_prompts(path: Path | str) -> tuple[Prompt, ...]:

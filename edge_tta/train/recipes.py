@@ -19,7 +19,11 @@ from edge_tta.train.stages.text_encoder import TextEncoderStageConfig
 
 STAGE_TABLES = ("codec", "text_encoder", "generator", "tagger")
 
-LATER_SETTINGS = {("data", "captions"): "captions", ("generator", "couples"): ""}
+LATER_SETTINGS: dict[tuple[str, str], Any] = {
+    ("data", "captions"): "captions",
+    ("generator", "couples"): "",
+    ("generator", "sample_seconds"): 4.0,
+}
 """Settings younger than runs that should still be resumed, with the default at which they change nothing."""
 
 

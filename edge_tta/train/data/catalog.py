@@ -74,7 +74,9 @@ def is_permissive(licence: str) -> bool:
 
 
 def read_metadata_csv(folder: Path) -> list[Clip]:
-    """Read a folder with a ``metadata.csv``: columns ``file`` and ``label`` or ``caption``, all others optional.
+    """Read a folder with a ``metadata.csv``: columns ``file`` and ``label``, ``word`` or ``caption``, others optional.
+
+    ``word`` is what recordings of speech have for a label: the word that is said.
 
     Raises:
         DataError: the table is missing, lacks a column or names a file outside the folder.
@@ -82,9 +84,9 @@ def read_metadata_csv(folder: Path) -> list[Clip]:
     path = folder / "metadata.csv"
     clips = []
     for row in _rows(path, ("file",)):
-        label = row.get("label") or row.get("caption") or ""
+        label = row.get("label") or row.get("word") or row.get("caption") or ""
         if not label:
-            raise DataError(f"{path}: {row['file']} has neither label nor caption")
+            raise DataError(f"{path}: {row['file']} has neither label, word nor caption")
         licence = row.get("licence") or row.get("license") or ""
         declared = row.get("licence_class") or ""
         captions = tuple(row[column] for column in ("caption", "caption_title") if row.get(column))

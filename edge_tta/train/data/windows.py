@@ -10,7 +10,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from edge_tta.errors import DataError
+from edge_tta.errors import ConfigError, DataError
 from edge_tta.train.data.captions import Captioner
 from edge_tta.train.data.catalog import Clip
 from edge_tta.train.data.decode import ClipCache
@@ -52,6 +52,13 @@ class WindowPolicy:
     """Lowest peak a window is scaled to, dBFS."""
     max_peak_db: float = -1.0
     """Highest peak."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_seconds <= self.short_seconds <= self.max_seconds:
+            raise ConfigError(
+                f"windows: min_seconds {self.min_seconds:g}, short_seconds {self.short_seconds:g} and max_seconds "
+                f"{self.max_seconds:g} must be above 0 and in rising order"
+            )
 
     def draw_seconds(self, rng: Generator) -> float:
         """A window length in seconds."""

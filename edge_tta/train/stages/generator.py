@@ -73,6 +73,7 @@ class GeneratorStageConfig:
     """Prompts of the samples written while training; must be among the cached captions to be used."""
     sample_steps: int = 1
     sample_guidance: float = 3.0
+    sample_seconds: float = 4.0
     compile: bool = False
     """Train through ``torch.compile``: on CPUs about twice as fast with bf16, after a minute of compiling."""
     reuse: int = 1
@@ -225,7 +226,7 @@ class GeneratorStage:
         if not prompts:
             return
         audio = self.model.audio
-        seconds = 4.0
+        seconds = self.config.sample_seconds
         noise = gaussian_noise(0, (audio.latent_frames(seconds), audio.latent_channels))
         rows = torch.from_numpy(noise).expand(len(prompts), *noise.shape).to(self.device)
         condition = self.data.condition(prompts, torch.full((len(prompts),), seconds))
