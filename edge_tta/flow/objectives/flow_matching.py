@@ -12,7 +12,6 @@ from edge_tta.flow.objectives.method import GeneratorAlone, Method
 from edge_tta.flow.path import Condition, immiscible_noise, interpolate, normal_like
 from edge_tta.flow.times import LogitNormal, TimeSampler
 
-
 SILENT = ("duration_in", "guidance_in")
 """Branches of the generator that see one value only. Trained on it they would answer others at random; frozen at zero
 they make a flow-matching checkpoint an exact start for every method that brings them to life."""
