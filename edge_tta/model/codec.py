@@ -24,6 +24,9 @@ from edge_tta.noise import gaussian_noise
 MAGNITUDE_FLOOR = 3e-5
 """Added to magnitudes before the logarithm; full scale sine = 1, so the floor lies at -90 dB."""
 
+MAX_LOG_MAGNITUDE = 0.0
+"""No bin of a sound within full scale is louder than a full-scale sine; a generator may ask for it."""
+
 NOISE_SEED = 20260101
 """Seed of the fixed white noise whose STFT gives noisy bins their phase."""
 
@@ -303,7 +306,7 @@ class Decoder(nn.Module):
     def _overlapped(self, spectrum: Spectrum, noise_start: int) -> Tensor:
         """Integrate phases, mix tone, transient and noise, and invert: blocks [B * S, ., stft_hop]."""
         real, imaginary = self._phasors(spectrum, noise_start)
-        magnitude = torch.exp(spectrum.log_magnitude.clamp(max=3.0))
+        magnitude = torch.exp(spectrum.log_magnitude.clamp(max=MAX_LOG_MAGNITUDE))
         return self._invert(magnitude * real, magnitude * imaginary)
 
     def _invert(self, real: Tensor, imaginary: Tensor) -> Tensor:
@@ -328,7 +331,9 @@ class Decoder(nn.Module):
         product = torch.matmul(self.geometry.windows(blocks), self.inverse.T) * self.analysis_gain
         real, imaginary = product.reshape(*log_magnitude.shape[:3], -1).chunk(2, dim=-1)
         power = real.square() + imaginary.square()
-        gain = torch.exp(0.5 * log_magnitude.clamp(max=3.0)) * torch.rsqrt(torch.sqrt(power + 1e-14))
+        gain = torch.exp(0.5 * log_magnitude.clamp(max=MAX_LOG_MAGNITUDE)) * torch.rsqrt(
+            torch.sqrt(power + 1e-14)
+        )
         return self._invert(real * gain, imaginary * gain)
 
     def _phasors(self, spectrum: Spectrum, noise_start: int) -> tuple[Tensor, Tensor]:

@@ -108,6 +108,13 @@ class GeneratorStageConfig:
         return found
 
 
+def _compiled(network: nn.Module) -> nn.Module:
+    # Written-out attention is what the compiler fuses; the fused kernels' backward is slow on CPUs.
+    network.explicit_attention = True  # type: ignore[assignment]
+    compiled: nn.Module = torch.compile(network, dynamic=True)  # type: ignore[assignment]
+    return compiled
+
+
 class GeneratorStage:
     """Generator under one objective.
 
@@ -143,20 +150,20 @@ class GeneratorStage:
             self.teacher = self._load(Path(config.teacher)).requires_grad_(False)
         if config.start:
             self.generator.load_state_dict(self._load(Path(config.start)).state_dict(), strict=True)
-        network: nn.Module = self.generator
+        networks: list[nn.Module | None] = [self.generator, self.teacher]
         if config.compile:
-            # Written-out attention is what the compiler fuses; the fused kernels' backward is slow on CPUs.
-            self.generator.explicit_attention = True
-            network = torch.compile(self.generator, dynamic=True)  # type: ignore[assignment]
+            networks = [None if network is None else _compiled(network) for network in networks]
+        network, teacher = networks
+        assert network is not None
         with torch.random.fork_rng():
             torch.manual_seed(config.seed + 1)
-            self.method = self._method(network)
+            self.method = self._method(network, teacher)
 
-    def _method(self, network: nn.Module) -> Method:
+    def _method(self, network: nn.Module, teacher: nn.Module | None) -> Method:
         objective = self.config.objective()
         if self.config.couples and isinstance(objective, (Reflow, OneStepDistillation)):
             return objective.learner(network)
-        return objective.method(network, self.teacher)
+        return objective.method(network, teacher)
 
     @staticmethod
     def _load(directory: Path) -> Generator:
