@@ -58,7 +58,8 @@ def test_every_mel_band_hears_something_and_peaks_in_order():
 
 
 def test_log_mel_of_silence_is_the_floor_and_of_a_sine_is_its_level():
-    assert (log_mel(np.zeros(RATE), RATE) == FLOOR_DB).all()
+    # The last bit of a logarithm differs from one vector unit to the next.
+    np.testing.assert_allclose(log_mel(np.zeros(RATE), RATE), FLOOR_DB, atol=1e-4)
     quiet, loud = log_mel(sine(1000, amplitude=0.05), RATE), log_mel(sine(1000, amplitude=0.5), RATE)
     assert loud.max() - quiet.max() == pytest.approx(20.0, abs=0.05)
 
