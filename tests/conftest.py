@@ -68,6 +68,12 @@ def toy_tokenizer() -> bytes:
     return model.getvalue()
 
 
+@pytest.fixture(scope="session")
+def toy_tokenizer_model() -> bytes:
+    """A tokenizer trained here: unigram, byte fallback, so that nothing is unknown."""
+    return toy_tokenizer()
+
+
 def toy_graphs(rows: int) -> dict[str, bytes]:
     """ONNX files of the three stages; every input matters, so a wrong one shows in the sound."""
     from onnx import TensorProto, checker, helper, numpy_helper

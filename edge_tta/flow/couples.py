@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 
 from edge_tta.errors import ConfigError
 from edge_tta.flow.objectives.mean_flow import guided_teacher_velocity
-from edge_tta.flow.path import Condition, normal_like, per_row
+from edge_tta.flow.path import Condition, normal_like, per_row, predict
 
 
 @dataclass(frozen=True)
@@ -80,17 +80,7 @@ def velocity_of(
     """
     if classifier_free:
         return guided_teacher_velocity(model, z, time, guidance, condition)
-    found: Tensor = model(
-        z,
-        time,
-        duration,
-        condition.tokens,
-        condition.pooled,
-        condition.seconds,
-        guidance,
-        text_mask=condition.text_mask,
-    )
-    return found
+    return predict(model, z, time, duration, guidance, condition)
 
 
 def null_condition(model: nn.Module, seconds: Tensor) -> Condition:

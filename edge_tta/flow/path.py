@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def per_row(values: Tensor, like: Tensor) -> Tensor:
@@ -47,6 +47,40 @@ class Condition:
         return Condition(
             *(torch.cat([part, part]) for part in (self.tokens, self.pooled, self.text_mask, self.seconds))
         )
+
+
+def predict(
+    model: nn.Module,
+    z: Tensor,
+    time: Tensor,
+    duration: Tensor,
+    guidance: Tensor,
+    condition: Condition,
+    drop: Tensor | None = None,
+) -> Tensor:
+    """Average velocity u(z_t, r, t) that a generator predicts, [B, L, C].
+
+    Args:
+        model: generator.
+        z: float32 [B, L, C] at ``time``.
+        time: float32 [B], t.
+        duration: float32 [B], t - r; 0 asks for the velocity at t.
+        guidance: float32 [B], the generator's guidance input.
+        condition: text and seconds of every row.
+        drop: bool [B], True where the null condition takes the text's place; None for nowhere.
+    """
+    velocity: Tensor = model(
+        z,
+        time,
+        duration,
+        condition.tokens,
+        condition.pooled,
+        condition.seconds,
+        guidance,
+        text_mask=condition.text_mask,
+        drop=drop,
+    )
+    return velocity
 
 
 def immiscible_noise(data: Tensor, noise: Tensor) -> Tensor:

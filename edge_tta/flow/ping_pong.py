@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_tta.flow.log_snr import ping_pong_grid
-from edge_tta.flow.path import Condition, interpolate, normal_like, per_row
+from edge_tta.flow.path import Condition, interpolate, normal_like, per_row, predict
 
 NoiseSource = Callable[[int], Tensor]
 """Number of the coming step, from 1, to standard normal noise [B, L, C]."""
@@ -38,17 +38,7 @@ def denoise(
         guidance: float32 [B], the generator's guidance input.
         drop: bool [B], True where the null condition takes the text's place.
     """
-    velocity = model(
-        z,
-        time,
-        time,
-        condition.tokens,
-        condition.pooled,
-        condition.seconds,
-        guidance,
-        text_mask=condition.text_mask,
-        drop=drop,
-    )
+    velocity = predict(model, z, time, time, guidance, condition, drop)
     return z - per_row(time, z) * velocity.float()
 
 

@@ -7,7 +7,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from edge_tta.flow.path import Condition
+from edge_tta.flow.path import Condition, predict
 
 
 @torch.no_grad()
@@ -39,16 +39,14 @@ def sample(
         width = now - then
         both = condition.twice() if classifier_free else condition
         rows = 2 * count if classifier_free else count
-        velocity = model(
+        velocity = predict(
+            model,
             torch.cat([z, z]) if classifier_free else z,
             torch.full((rows,), now, device=noise.device),
             torch.full((rows,), 0.0 if classifier_free else width, device=noise.device),
-            both.tokens,
-            both.pooled,
-            both.seconds,
             torch.full((rows,), 1.0 if classifier_free else guidance, device=noise.device),
-            text_mask=both.text_mask,
-            drop=torch.arange(rows, device=noise.device) >= count,
+            both,
+            torch.arange(rows, device=noise.device) >= count,
         )
         if classifier_free:
             velocity = guidance * velocity[:count] + (1 - guidance) * velocity[count:]

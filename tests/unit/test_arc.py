@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from flow_cases import TINY, condition_of, generator_of, latents_of, network
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,40 +28,8 @@ from edge_tta.flow.path import Condition, per_row
 from edge_tta.flow.ping_pong import denoise, ping_pong
 from edge_tta.model.generator import Generator
 from edge_tta.model.latent_discriminator import LatentDiscriminator, blocks_kept, without_weight_gradients
-from edge_tta.model.presets import PRESETS, preset
+from edge_tta.model.presets import PRESETS
 from edge_tta.train.stages.generator import GeneratorStageConfig
-
-TINY = preset("edge-tiny").generator
-
-
-def generator_of(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def latents_of(count: int, length: int = 12, seed: int = 5) -> Tensor:
-    return torch.randn(count, length, TINY.latent_channels, generator=generator_of(seed))
-
-
-def condition_of(count: int, same: bool = False) -> Condition:
-    make = generator_of(1)
-    tokens, pooled = (
-        torch.randn(count, 3, TINY.text_width, generator=make),
-        torch.randn(count, TINY.text_width, generator=make),
-    )
-    if same:
-        tokens, pooled = tokens[:1].repeat(count, 1, 1), pooled[:1].repeat(count, 1)
-    return Condition(tokens, pooled, torch.ones(count, 3, dtype=torch.bool), torch.full((count,), 2.0))
-
-
-def network(seed: int) -> Generator:
-    """A tiny generator none of whose weights is zero."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = Generator(TINY)
-        for weight in model.parameters():
-            if not weight.any():
-                nn.init.normal_(weight, std=0.2)
-    return model
 
 
 @pytest.fixture(autouse=True)

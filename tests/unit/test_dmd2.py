@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from flow_cases import TINY, condition_of, generator_of, latents_of, network
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,42 +14,9 @@ from edge_tta.errors import ConfigError
 from edge_tta.flow.log_snr import ping_pong_grid
 from edge_tta.flow.objectives.dmd2 import FAKE_SCORE, Dmd2, matching_gradient, matching_loss
 from edge_tta.flow.objectives.method import GENERATOR
-from edge_tta.flow.path import Condition, interpolate, per_row
-from edge_tta.model.generator import Generator
+from edge_tta.flow.path import interpolate, per_row
 from edge_tta.model.latent_discriminator import JudgingGenerator
-from edge_tta.model.presets import preset
 from edge_tta.train.stages.generator import GeneratorStageConfig
-
-TINY = preset("edge-tiny").generator
-
-
-def generator_of(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def latents_of(count: int, length: int = 12, seed: int = 5) -> Tensor:
-    return torch.randn(count, length, TINY.latent_channels, generator=generator_of(seed))
-
-
-def condition_of(count: int) -> Condition:
-    make = generator_of(1)
-    return Condition(
-        torch.randn(count, 3, TINY.text_width, generator=make),
-        torch.randn(count, TINY.text_width, generator=make),
-        torch.ones(count, 3, dtype=torch.bool),
-        torch.full((count,), 2.0),
-    )
-
-
-def network(seed: int) -> Generator:
-    """A tiny generator none of whose weights is zero."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = Generator(TINY)
-        for weight in model.parameters():
-            if not weight.any():
-                nn.init.normal_(weight, std=0.2)
-    return model
 
 
 @pytest.fixture(autouse=True)

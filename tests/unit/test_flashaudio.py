@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from flow_cases import TINY, GaussianFlow, condition_of, generator_of, network
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
@@ -20,28 +21,10 @@ from edge_tta.flow.objectives.flow_matching import FlowMatching
 from edge_tta.flow.objectives.method import GENERATOR
 from edge_tta.flow.objectives.one_step import OneStepDistillation
 from edge_tta.flow.objectives.reflow import Reflow
-from edge_tta.flow.path import Condition
 from edge_tta.flow.sampler import sample
 from edge_tta.flow.straightness import couple_straightness, flow_straightness
 from edge_tta.flow.times import MixExp, Uniform
 from edge_tta.model.generator import Generator
-from edge_tta.model.presets import preset
-
-TINY = preset("edge-tiny").generator
-
-
-def generator_of(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def condition_of(count: int, width: int = TINY.text_width) -> Condition:
-    make = generator_of(1)
-    return Condition(
-        torch.randn(count, 3, width, generator=make),
-        torch.randn(count, width, generator=make),
-        torch.ones(count, 3, dtype=torch.bool),
-        torch.full((count,), 2.0),
-    )
 
 
 def latents_of(count: int, length: int = 4, seed: int = 0) -> Tensor:
@@ -50,32 +33,7 @@ def latents_of(count: int, length: int = 4, seed: int = 0) -> Tensor:
 
 @pytest.fixture
 def tiny() -> Generator:
-    """A generator in which every branch speaks, the silent ones too."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = Generator(TINY)
-        for weight in model.parameters():
-            if not weight.any():
-                nn.init.normal_(weight, std=0.2)
-    return model
-
-
-class GaussianFlow(nn.Module):
-    """Exact flow from N(0, 1) noise to N(mean, std^2) data: average velocity over ``duration``, instantaneous at 0."""
-
-    def __init__(self, mean: float = 1.0, std: float = 0.4) -> None:
-        super().__init__()
-        self.mean, self.std = mean, std
-
-    def deviation(self, time: Tensor) -> Tensor:
-        return torch.sqrt((1 - time) ** 2 * self.std**2 + time**2)
-
-    def forward(self, latent: Tensor, time: Tensor, duration: Tensor, *_: Tensor, **__: object) -> Tensor:
-        t, d = time[:, None, None], duration[:, None, None]
-        y = (latent - (1 - t) * self.mean) / self.deviation(t)
-        slope = (t - (1 - t) * self.std**2) / self.deviation(t)
-        secant = (self.deviation(t) - self.deviation(t - d)) / d.clamp(min=1e-3)
-        return torch.where(d > 0, secant, slope) * y - self.mean
+    return network()
 
 
 def train(
@@ -362,13 +320,13 @@ def test_straightness_of_known_flows() -> None:
     assert float(flow_straightness(shift, noise, text, one, True).max()) < 1e-6
     flow = GaussianFlow(mean=1.0, std=0.4)
     times = torch.linspace(1, 0, 4001)
-    slope = (times - (1 - times) * 0.16) / flow.deviation(times)
+    slope = (times - (1 - times) * 0.16) / flow.spread(times)
     along = float(slope.var()) * noise.square().flatten(1).mean(dim=1)
     found = flow_straightness(flow, noise, text, one, False, steps=500)
     torch.testing.assert_close(found, along, rtol=0.02, atol=0.0)
     # On the couple's line z_t is not the flow's: its y is off by the deviation over the line's.
     line = 1 - 0.6 * (1 - times)
-    across = float((0.6 - slope * line / flow.deviation(times)).square().mean())
+    across = float((0.6 - slope * line / flow.spread(times)).square().mean())
     couples = Couples(noise, 1.0 + 0.4 * noise, one, one)
     found = couple_straightness(flow, couples, text, False, points=200)
     torch.testing.assert_close(found, across * noise.square().flatten(1).mean(dim=1), rtol=0.01, atol=0.0)

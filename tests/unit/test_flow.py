@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from flow_cases import TINY, GaussianFlow, condition_of, generator_of, network
 from torch import Tensor, nn
 
 from edge_tta.flow.objectives.flow_matching import FlowMatching
@@ -15,56 +16,11 @@ from edge_tta.flow.path import Condition, immiscible_noise, interpolate
 from edge_tta.flow.sampler import sample
 from edge_tta.flow.times import LogitNormal, Uniform, sample_pairs
 from edge_tta.model.generator import Generator
-from edge_tta.model.presets import preset
-
-TINY = preset("edge-tiny").generator
-
-
-def generator_of(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def condition_of(count: int, width: int = TINY.text_width) -> Condition:
-    make = generator_of(1)
-    return Condition(
-        torch.randn(count, 3, width, generator=make),
-        torch.randn(count, width, generator=make),
-        torch.ones(count, 3, dtype=torch.bool),
-        torch.full((count,), 2.0),
-    )
 
 
 @pytest.fixture
 def tiny() -> Generator:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = Generator(TINY)
-        for weight in model.parameters():
-            if not weight.any():
-                nn.init.normal_(weight, std=0.2)
-    return model
-
-
-class GaussianFlow(nn.Module):
-    """Exact average velocity between N(0, 1) noise and N(mean, std^2) data.
-
-    The path's marginals are Gaussian, so the flow maps z_t = m_t + s_t y for a fixed normal y, with m_t = (1 - t) mean
-    and s_t = sqrt((1 - t)^2 std^2 + t^2); the average velocity is (z_t - z_r) / (t - r).
-    """
-
-    def __init__(self, mean: float, std: float) -> None:
-        super().__init__()
-        self.mean, self.std = mean, std
-
-    def place(self, time: Tensor, y: Tensor) -> Tensor:
-        return (1 - time) * self.mean + torch.sqrt((1 - time) ** 2 * self.std**2 + time**2) * y
-
-    def forward(self, latent: Tensor, time: Tensor, duration: Tensor, *_: Tensor, **__: object) -> Tensor:
-        t, d = time[:, None, None], duration[:, None, None]
-        y = (latent - (1 - t) * self.mean) / torch.sqrt((1 - t) ** 2 * self.std**2 + t**2)
-        small = d.abs() < 1e-6
-        width = torch.where(small, torch.full_like(d, 1e-3), d)
-        return (self.place(t, y) - self.place(t - width, y)) / width
+    return network()
 
 
 def test_path_ends_at_data_and_noise() -> None:

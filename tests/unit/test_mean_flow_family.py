@@ -4,38 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from flow_cases import GaussianFlow, condition_of, generator_of
 
 from edge_tta.errors import ConfigError
 from edge_tta.flow.objectives.alpha_flow import AlphaFlow
 from edge_tta.flow.objectives.improved_mean_flow import ImprovedMeanFlow
-from edge_tta.flow.path import Condition
 from edge_tta.flow.times import Uniform
-
-
-class GaussianFlow(nn.Module):
-    """Exact average velocity between N(0, 1) noise and N(mean, std^2) data, whatever the text."""
-
-    def __init__(self, mean: float, std: float) -> None:
-        super().__init__()
-        self.mean, self.std = mean, std
-
-    def spread(self, time: Tensor) -> Tensor:
-        return torch.sqrt((1 - time) ** 2 * self.std**2 + time**2)
-
-    def forward(self, latent: Tensor, time: Tensor, duration: Tensor, *_: Tensor, **__: object) -> Tensor:
-        t, d = time[:, None, None], duration[:, None, None].clamp(min=1e-3)
-        y = (latent - (1 - t) * self.mean) / self.spread(t)
-        return (self.spread(t) * y - self.spread(t - d) * y) / d - self.mean
-
-
-def generator_of(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def condition_of(count: int) -> Condition:
-    mask = torch.ones(count, 2, dtype=torch.bool)
-    return Condition(torch.zeros(count, 2, 8), torch.zeros(count, 8), mask, torch.full((count,), 2.0))
 
 
 def latents(count: int, seed: int = 0) -> torch.Tensor:

@@ -97,32 +97,9 @@ def test_golden_tokens_cover_what_is_hard() -> None:
     assert {len(chr(max(map(ord, prompt))).encode()) for prompt in prompts} == {1, 2, 3, 4}
 
 
-@pytest.fixture(scope="module")
-def own_model() -> bytes:
-    """A model trained here: unigram, byte fallback, so that nothing is unknown."""
-    import sentencepiece
-
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(["rain on a tin roof", "a dog barks twice", "wind in the trees"] * 4),
-        model_writer=model,
-        model_type="unigram",
-        vocab_size=300,
-        hard_vocab_limit=False,
-        byte_fallback=True,
-        unk_id=0,
-        eos_id=1,
-        bos_id=-1,
-        pad_id=-1,
-        num_threads=1,
-        minloglevel=2,
-    )
-    return model.getvalue()
-
-
 @pytest.mark.parametrize("prompt", ["rain", "雨の音 1", "zebra 🦓 quagga", "</s> rain <unk> <s>", "ᚱᚨᛁᚾ"])
-def test_byte_fallback_leaves_nothing_unknown(own_model: bytes, prompt: str) -> None:
-    tokenizer = Tokenizer.from_bytes(own_model, max_tokens=256)
+def test_byte_fallback_leaves_nothing_unknown(toy_tokenizer_model: bytes, prompt: str) -> None:
+    tokenizer = Tokenizer.from_bytes(toy_tokenizer_model, max_tokens=256)
     encoded = tokenizer.encode(prompt)
     # Control symbols written out by a user are text like any other.
     assert encoded.ids.tolist().count(tokenizer.eos_id) == 1 and encoded.ids[-1] == tokenizer.eos_id
@@ -134,10 +111,10 @@ def test_byte_fallback_leaves_nothing_unknown(own_model: bytes, prompt: str) -> 
     assert words.decode().replace("▁", " ").strip() == normalise(prompt)
 
 
-def test_the_longest_prompts_are_fast(own_model: bytes) -> None:
+def test_the_longest_prompts_are_fast(toy_tokenizer_model: bytes) -> None:
     import time
 
-    tokenizer = Tokenizer.from_bytes(own_model, max_tokens=64)
+    tokenizer = Tokenizer.from_bytes(toy_tokenizer_model, max_tokens=64)
     for prompt in ("a" * 4096, "ﷺ" * 1365, "🌧a" * 819, "a " * 2048):
         started = time.perf_counter()
         encoded = tokenizer.encode(prompt)

@@ -13,33 +13,23 @@ alpha from 1 keeps the two losses that MeanFlow sums, and whose gradients disagr
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor, nn
 
 from edge_tta.errors import ConfigError
+from edge_tta.flow.objectives.intervals import IntervalObjective
 from edge_tta.flow.objectives.mean_flow import conditional_and_null
 from edge_tta.flow.objectives.method import GeneratorAlone, Method
-from edge_tta.flow.path import Condition, interpolate, normal_like, per_row
-from edge_tta.flow.times import LogitNormal, TimeSampler, sample_pairs
+from edge_tta.flow.path import Condition, per_row, predict
 
 
 @dataclass(frozen=True)
-class AlphaFlow:
+class AlphaFlow(IntervalObjective):
     """Trajectory consistency with an annealed step."""
 
-    times: TimeSampler = field(default_factory=lambda: LogitNormal(-0.4, 1.0))
     equal_share: float = 0.25
-    """Share of rows with r = t, which are plain flow matching."""
-    one_step_share: float = 0.0
-    """Share of the other rows pinned to (t, r) = (1, 0)."""
-    null_share: float = 0.1
-    """Share of rows trained without text; their target velocity is the plain one."""
-    max_guidance: float = 6.0
-    """Guidance scales are drawn log-uniformly from 1 to this."""
-    unguided_share: float = 0.1
-    """Share of rows with guidance scale exactly 1."""
     anneal_start: int = 0
     """Batch number from which alpha falls from 1 ..."""
     anneal_end: int = 10000
@@ -48,8 +38,6 @@ class AlphaFlow:
     """Slope of the sigmoid over the annealing span taken as 1."""
     smallest_alpha: float = 5e-3
     """Alpha is clamped to this from below, and to 1 from above 1 minus this."""
-    floor: float = 1e-3
-    """Constant c of the weight alpha / (error + c)."""
 
     def __post_init__(self) -> None:
         if self.anneal_end <= self.anneal_start:
@@ -82,39 +70,25 @@ class AlphaFlow:
         teacher: nn.Module | None = None,
     ) -> dict[str, Tensor]:
         """Scalar losses of a batch of latents float32 [B, L, C] at one alpha."""
-        count = data.shape[0]
-        noise = normal_like(data, generator)
-        pairs = sample_pairs(self.times, count, self.equal_share, self.one_step_share, generator)
-        time, start = (part.to(data.device) for part in pairs)
-        drop = (torch.rand(count, generator=generator) < self.null_share).to(data.device)
-        scales = self.max_guidance ** torch.rand(count, generator=generator)
-        scales = scales.masked_fill(torch.rand(count, generator=generator) < self.unguided_share, 1.0)
-        guidance = scales.to(data.device).masked_fill(drop, 1.0)
-        z, scale = interpolate(data, noise, time), per_row(guidance, data)
+        z, plain, time, duration, guidance, drop, _ = self.draw(data, generator)
+        scale = per_row(guidance, data)
         source = model if teacher is None else teacher
         known = guidance if teacher is None else torch.ones_like(guidance)
         own, null = conditional_and_null(source, z, time, known, condition)
-        conditional = noise - data if teacher is None else torch.where(per_row(drop, z), null, own)
+        conditional = plain if teacher is None else torch.where(per_row(drop, z), null, own)
         velocity = scale * conditional + (1 - scale) * null
-        inputs = (condition.tokens, condition.pooled, condition.seconds, guidance)
         target = velocity
         if alpha < 1:
-            middle = alpha * start + (1 - alpha) * time
+            walked, left = alpha * duration, (1 - alpha) * duration
             with torch.no_grad():
-                rest = model(
-                    z - per_row(time - middle, z) * velocity,
-                    middle,
-                    middle - start,
-                    *inputs,
-                    text_mask=condition.text_mask,
-                    drop=drop,
-                )
+                between = z - per_row(walked, z) * velocity
+                rest = predict(model, between, time - walked, left, guidance, condition, drop)
             # Rows with r = t have nothing left to walk: their target is the velocity itself.
-            rest = torch.where(per_row(time > start, z), rest, velocity)
+            rest = torch.where(per_row(duration > 0, z), rest, velocity)
             target = alpha * velocity + (1 - alpha) * rest
-        average = model(z, time, time - start, *inputs, text_mask=condition.text_mask, drop=drop)
+        average = predict(model, z, time, duration, guidance, condition, drop)
         error = (average - target).square().flatten(1).mean(dim=1)
-        weight = torch.where(time > start, alpha, 1.0) / (error.detach() + self.floor)
+        weight = torch.where(duration > 0, alpha, 1.0) / (error.detach() + self.floor)
         return {
             "loss": (weight * error).mean(),
             "error": error.detach().mean(),

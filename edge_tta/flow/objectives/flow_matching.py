@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 
 from edge_tta.errors import ConfigError
 from edge_tta.flow.objectives.method import GeneratorAlone, Method
-from edge_tta.flow.path import Condition, immiscible_noise, interpolate, normal_like
+from edge_tta.flow.path import Condition, immiscible_noise, interpolate, normal_like, predict
 from edge_tta.flow.times import LogitNormal, TimeSampler
 
 SILENT = ("duration_in", "guidance_in")
@@ -51,16 +51,7 @@ class FlowMatching:
             noise = immiscible_noise(data, noise)
         time = self.times.sample(count, generator).to(data.device)
         drop = (torch.rand(count, generator=generator) < self.null_share).to(data.device)
-        velocity = model(
-            interpolate(data, noise, time),
-            time,
-            torch.zeros_like(time),
-            condition.tokens,
-            condition.pooled,
-            condition.seconds,
-            torch.ones_like(time),
-            text_mask=condition.text_mask,
-            drop=drop,
-        )
+        z, none, one = interpolate(data, noise, time), torch.zeros_like(time), torch.ones_like(time)
+        velocity = predict(model, z, time, none, one, condition, drop)
         loss = (velocity - (noise - data)).square().mean()
         return {"loss": loss, "velocity_error": loss.detach()}

@@ -17,7 +17,7 @@ from torch import Generator, Tensor, nn
 from edge_tta.errors import ConfigError
 from edge_tta.flow.objectives.mean_flow import guided_teacher_velocity
 from edge_tta.flow.objectives.method import GeneratorAlone, Method
-from edge_tta.flow.path import Condition, interpolate, normal_like, per_row
+from edge_tta.flow.path import Condition, interpolate, normal_like, per_row, predict
 from edge_tta.flow.times import LogitNormal, TimeSampler, sample_pairs
 
 
@@ -88,15 +88,6 @@ class IntegratedFlow:
 
     def losses(self, model: nn.Module, couples: Couples, condition: Condition) -> dict[str, Tensor]:
         """Mean squared error of the student's average velocity; ``loss`` is what to minimise."""
-        predicted = model(
-            couples.z,
-            couples.time,
-            couples.duration,
-            condition.tokens,
-            condition.pooled,
-            condition.seconds,
-            couples.guidance,
-            text_mask=condition.text_mask,
-        )
+        predicted = predict(model, couples.z, couples.time, couples.duration, couples.guidance, condition)
         loss = (predicted - couples.velocity).square().mean()
         return {"loss": loss, "explained": 1 - loss.detach() / couples.velocity.var()}

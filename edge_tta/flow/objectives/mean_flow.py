@@ -21,39 +21,27 @@ without a second pass.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor, nn
 
+from edge_tta.flow.objectives.intervals import IntervalObjective, adaptive_losses
 from edge_tta.flow.objectives.method import GeneratorAlone, Method
-from edge_tta.flow.path import Condition, immiscible_noise, interpolate, normal_like, per_row
-from edge_tta.flow.times import LogitNormal, TimeSampler, sample_pairs
+from edge_tta.flow.path import Condition, per_row, predict
 
 
 @dataclass(frozen=True)
-class MeanFlow:
+class MeanFlow(IntervalObjective):
     """MeanFlow objective; rows with r = t are plain flow matching on the guided velocity."""
 
-    times: TimeSampler = field(default_factory=lambda: LogitNormal(-0.4, 1.0))
     equal_share: float = 0.75
-    """Flow mix-up ratio: share of rows with r = t."""
-    one_step_share: float = 0.0
-    """Share of the other rows pinned to (t, r) = (1, 0)."""
-    null_share: float = 0.1
-    """Share of rows trained without text; their target is the plain velocity."""
     max_guidance: float = 5.0
-    """Guidance scales are drawn from 1 to this, denser towards 1."""
     unguided_share: float = 0.2
-    """Share of rows with guidance scale exactly 1."""
     kappa: float = 0.5
     """Share of the network's own guided velocity in the target."""
     power: float = 1.0
     """Exponent p of the adaptive weight 1 / (error + c)^p."""
-    floor: float = 1e-3
-    """Constant c of the adaptive weight."""
-    immiscible: bool = False
-    """Assign noise to data within the batch."""
 
     def method(self, generator: nn.Module, teacher: nn.Module | None) -> Method:
         """Train the generator alone, with the teacher's velocities if there is one."""
@@ -61,12 +49,6 @@ class MeanFlow:
             generator,
             lambda data, condition, _, draws: self.losses(generator, data, condition, draws, teacher),
         )
-
-    def draw_guidance(self, count: int, generator: Generator) -> Tensor:
-        """Guidance scales float32 [count]: log-uniform in 1..max_guidance, some exactly 1."""
-        scale = self.max_guidance ** torch.rand(count, generator=generator)
-        plain = torch.rand(count, generator=generator) < self.unguided_share
-        return torch.where(plain, torch.ones_like(scale), scale)
 
     def guided_velocity(
         self,
@@ -98,57 +80,30 @@ class MeanFlow:
         With a ``teacher`` the target velocity is the teacher's guided one instead of the sample's own: a
         deterministic field, so the derivative's tangent carries no sampling noise. On little compute this is
         what keeps the target from running away (docs/decisions/0005).
-
-        ``error`` is the unweighted squared error: with p = 1 the weighted loss itself hardly moves.
         """
-        count = data.shape[0]
-        noise = normal_like(data, generator)
-        if self.immiscible:
-            noise = immiscible_noise(data, noise)
-        pairs = sample_pairs(self.times, count, self.equal_share, self.one_step_share, generator)
-        time, start = (part.to(data.device) for part in pairs)
-        drop = (torch.rand(count, generator=generator) < self.null_share).to(data.device)
-        guidance = self.draw_guidance(count, generator).to(data.device).masked_fill(drop, 1.0)
-        z, velocity = interpolate(data, noise, time), noise - data
+        z, velocity, time, duration, guidance, drop, equal = self.draw(data, generator)
         if teacher is None:
             target = self.guided_velocity(model, z, velocity, time, guidance, condition)
             target = torch.where(per_row(drop, z), velocity, target)
         else:
             drop = torch.zeros_like(drop)
             target = guided_teacher_velocity(teacher, z, time, guidance, condition)
-        duration = time - start
-        equal = int(self.equal_share * count)
-        if equal < count:
-            target = torch.cat(
-                [
-                    target[:equal],
-                    mean_target(
-                        model,
-                        z[equal:],
-                        target[equal:],
-                        time[equal:],
-                        duration[equal:],
-                        guidance[equal:],
-                        condition.rows(slice(equal, count)),
-                        drop[equal:],
-                    ),
-                ]
+        if equal < len(data):
+            rows = slice(equal, None)
+            whole = mean_target(
+                model,
+                z[rows],
+                target[rows],
+                time[rows],
+                duration[rows],
+                guidance[rows],
+                condition.rows(rows),
+                drop[rows],
             )
-        predicted = model(
-            z,
-            time,
-            duration,
-            condition.tokens,
-            condition.pooled,
-            condition.seconds,
-            guidance,
-            text_mask=condition.text_mask,
-            drop=drop,
-        )
+            target = torch.cat([target[:equal], whole])
+        predicted = predict(model, z, time, duration, guidance, condition, drop)
         error = (predicted - target).square().flatten(1).mean(dim=1)
-        weight = (error.detach() + self.floor) ** -self.power
-        whole = error.detach()[equal:].mean() if equal < count else error.new_zeros(())
-        return {"loss": (weight * error).mean(), "error": error.detach().mean(), "interval_error": whole}
+        return adaptive_losses(error, equal, self.power, self.floor)
 
 
 @torch.no_grad()
@@ -157,17 +112,14 @@ def conditional_and_null(
 ) -> tuple[Tensor, Tensor]:
     """Instantaneous velocities with and without text, in one batch of twice the size."""
     count = z.shape[0]
-    both = condition.twice()
-    predicted = model(
+    predicted = predict(
+        model,
         torch.cat([z, z]),
         torch.cat([time, time]),
         torch.zeros(2 * count, device=z.device),
-        both.tokens,
-        both.pooled,
-        both.seconds,
         torch.cat([guidance, torch.ones_like(guidance)]),
-        text_mask=both.text_mask,
-        drop=torch.arange(2 * count, device=z.device) >= count,
+        condition.twice(),
+        torch.arange(2 * count, device=z.device) >= count,
     )
     return predicted[:count], predicted[count:]
 
@@ -218,18 +170,7 @@ def velocity_derivative(
     model = getattr(model, "_orig_mod", model)
 
     def average_velocity(latent: Tensor, at: Tensor, over: Tensor) -> Tensor:
-        output: Tensor = model(
-            latent,
-            at,
-            over,
-            condition.tokens,
-            condition.pooled,
-            condition.seconds,
-            guidance,
-            text_mask=condition.text_mask,
-            drop=drop,
-        )
-        return output
+        return predict(model, latent, at, over, guidance, condition, drop)
 
     before = getattr(model, "explicit_attention", None)
     if before is not None:

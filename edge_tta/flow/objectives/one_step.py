@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from edge_tta.errors import ConfigError
 from edge_tta.flow.couples import Couples, Simulation
 from edge_tta.flow.objectives.method import CoupleLearner, CoupleSource, Method
-from edge_tta.flow.path import Condition
+from edge_tta.flow.path import Condition, predict
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,7 @@ class OneStepDistillation:
     def losses(self, model: nn.Module, couples: Couples, condition: Condition) -> dict[str, Tensor]:
         """Scalar losses of a batch of couples; ``loss`` is what to minimise."""
         one = torch.ones_like(couples.guidance)
-        velocity = model(
-            couples.noise,
-            one,
-            one,
-            condition.tokens,
-            condition.pooled,
-            condition.seconds,
-            couples.guidance,
-            text_mask=condition.text_mask,
-        )
+        velocity = predict(model, couples.noise, one, one, couples.guidance, condition)
         loss = (couples.noise - velocity - couples.data).square().mean()
         figures = {"loss": loss, "explained": 1 - loss.detach() / couples.data.var()}
         return figures if self.simulation.anchoring is None else {**figures, "drift": couples.drift.mean()}

@@ -20,7 +20,7 @@ from torch import Generator, Tensor, nn
 from edge_tta.errors import ConfigError
 from edge_tta.flow.couples import Couples, Simulation
 from edge_tta.flow.objectives.method import CoupleLearner, CoupleSource, Method
-from edge_tta.flow.path import Condition, interpolate
+from edge_tta.flow.path import Condition, interpolate, predict
 from edge_tta.flow.times import MixExp, TimeSampler
 
 
@@ -75,16 +75,8 @@ class Reflow:
         drawn = self.times.sample(len(couples.noise), generator)
         time = drawn.to(couples.noise.device)
         duration = self.draw_durations(drawn, generator).to(couples.noise.device)
-        predicted = model(
-            interpolate(couples.data, couples.noise, time),
-            time,
-            duration,
-            condition.tokens,
-            condition.pooled,
-            condition.seconds,
-            couples.guidance,
-            text_mask=condition.text_mask,
-        )
+        z = interpolate(couples.data, couples.noise, time)
+        predicted = predict(model, z, time, duration, couples.guidance, condition)
         target = couples.noise - couples.data
         loss = (predicted - target).square().mean()
         figures = {"loss": loss, "explained": 1 - loss.detach() / target.var()}
