@@ -72,10 +72,14 @@ def read_text(directory: Path) -> BundleText:
 
 
 def _commit(directory: Path) -> str:
-    """Last commit that changed the checkpoint, or nothing outside a repository."""
-    command = ["git", "-C", str(directory), "log", "-1", "--format=%H", "--", "."]
-    try:
+    """Last commit that changed the checkpoint; nothing outside a repository, or with changes no commit holds."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(directory), *words, "--", "."]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+    try:
+        return "" if git("status", "--porcelain") else git("log", "-1", "--format=%H")
     except (OSError, subprocess.SubprocessError):
         return ""
 
