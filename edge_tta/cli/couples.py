@@ -54,7 +54,8 @@ def couples(
     from edge_tta.errors import ConfigError
 
     require("torch", "train", "training")
-    from edge_tta.train.couples import CouplePlan, change_simulation, make_couples, plan_of_recipe
+    from edge_tta.train.couple_plan import CouplePlan, change_simulation, plan_of_recipe
+    from edge_tta.train.couples import make_couples
     from edge_tta.train.recipes import load_recipe
 
     if (recipe is None) == (checkpoint is None):

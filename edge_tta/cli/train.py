@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from edge_tta.train.loop import Progress as LoopProgress
+    from edge_tta.train.progress import Progress as LoopProgress
 
 
 def train(

@@ -1,4 +1,4 @@
-"""Times spread over the logarithm of the signal-to-noise ratio, for adversarial post-training and ping-pong sampling.
+"""Times spread over the logarithm of the signal-to-noise ratio, for adversarial post-training.
 
 On the straight path z_t = (1 - t) x + t eps the amplitude ratio of signal and noise is (1 - t) / t; with its logarithm
 lambda, t = sigmoid(-lambda). ARC (Novack et al., 2025, arXiv 2505.08175, sections 3 and 4) trains and samples between
@@ -14,8 +14,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-LOWEST, HIGHEST = -6.0, 2.0
-"""Ends of the sampler's grid in log-SNR."""
+from edge_tta.times import HIGHEST_LOG_SNR, LOWEST_LOG_SNR
 
 
 def _require_interval(low: float, high: float) -> None:
@@ -27,8 +26,8 @@ def _require_interval(low: float, high: float) -> None:
 class LogSnrUniform:
     """lambda uniform in low..high, t = sigmoid(-lambda); a share of the rows gets t = 1 exactly."""
 
-    low: float = LOWEST
-    high: float = HIGHEST
+    low: float = LOWEST_LOG_SNR
+    high: float = HIGHEST_LOG_SNR
     one_step_share: float = 0.1
     """Share of rows at t = 1, where every sampling starts: the interval alone never reaches it."""
     kind: Literal["log-snr-uniform"] = "log-snr-uniform"
@@ -53,8 +52,8 @@ class ShiftedLogitNormal:
     A logit-normal density laid over a log-SNR interval; a positive shift leans to clean latents, where details are.
     """
 
-    low: float = LOWEST
-    high: float = HIGHEST
+    low: float = LOWEST_LOG_SNR
+    high: float = HIGHEST_LOG_SNR
     shift: float = 0.0
     spread: float = 1.0
     kind: Literal["shifted-logit-normal"] = "shifted-logit-normal"
@@ -70,17 +69,3 @@ class ShiftedLogitNormal:
         """float32 [count] in 0..1."""
         place = torch.sigmoid(self.shift + self.spread * torch.randn(count, generator=generator))
         return torch.sigmoid(-(self.low + (self.high - self.low) * place))
-
-
-def ping_pong_grid(steps: int) -> tuple[float, ...]:
-    """Times of a ping-pong sampler, ``steps`` + 1 of them from 1 down to 0.
-
-    Evenly spaced in log-SNR from -6 to 2; the first is set to 1 and the last to 0.
-
-    Raises:
-        ValueError: fewer than one step.
-    """
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
-    inner = (LOWEST + (HIGHEST - LOWEST) * step / steps for step in range(1, steps))
-    return (1.0, *(1 / (1 + math.exp(value)) for value in inner), 0.0)

@@ -37,16 +37,33 @@ class Condition:
     """bool [B, T], True where a token is real."""
     seconds: Tensor
     """float32 [B], duration in seconds."""
+    plain: Condition | None = None
+    """The same rows in the words a teacher knows, where the student is told others; None where it is told these."""
 
     def rows(self, index: Any) -> Condition:
         """The condition of some rows (index tensor, mask or slice)."""
-        return Condition(self.tokens[index], self.pooled[index], self.text_mask[index], self.seconds[index])
+        parts = (self.tokens[index], self.pooled[index], self.text_mask[index], self.seconds[index])
+        return Condition(*parts, None if self.plain is None else self.plain.rows(index))
 
     def twice(self) -> Condition:
         """Every row two times: [B, ...] -> [2 B, ...]."""
-        return Condition(
-            *(torch.cat([part, part]) for part in (self.tokens, self.pooled, self.text_mask, self.seconds))
-        )
+        return joined(self, self)
+
+
+def joined(*parts: Condition) -> Condition:
+    """Rows of several conditions one after the other; with plain words if every part has them."""
+
+    def rows(name: str) -> Tensor:
+        return torch.cat([getattr(part, name) for part in parts])
+
+    plain = [part.plain for part in parts if part.plain is not None]
+    return Condition(
+        rows("tokens"),
+        rows("pooled"),
+        rows("text_mask"),
+        rows("seconds"),
+        joined(*plain) if len(plain) == len(parts) else None,
+    )
 
 
 def predict(

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from edge_tta.flow.log_snr import ping_pong_grid
 from edge_tta.flow.path import Condition, interpolate, normal_like, per_row, predict
+from edge_tta.times import ping_pong_grid
 
 NoiseSource = Callable[[int], Tensor]
 """Number of the coming step, from 1, to standard normal noise [B, L, C]."""

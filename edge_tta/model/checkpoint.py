@@ -5,6 +5,7 @@ text_encoder.safetensors     each part optional while a model is being trained; 
 generator.safetensors        split into PART-00001-of-00003.safetensors and so on
 codec.safetensors
 tokenizer.model              SentencePiece
+text_source.json             in place of text encoder and tokenizer: which public networks (edge_tta.model.text_source)
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from edge_tta.config import ModelConfig, from_dict, to_dict
 from edge_tta.errors import ConfigError
 from edge_tta.model.codec import Codec
 from edge_tta.model.generator import Generator
+from edge_tta.model.public_t5 import T5TextEncoder
 from edge_tta.model.text_encoder import TextEncoder
+from edge_tta.model.text_source import read_text_source
 
 PARTS = ("text_encoder", "generator", "codec")
 MAX_SHARD_BYTES = 48 * 2**20
@@ -34,7 +37,8 @@ class ModelCheckpoint:
     """Modules of a checkpoint, in evaluation mode; parts that were not asked for are None."""
 
     config: ModelConfig
-    text_encoder: TextEncoder | None
+    text_encoder: TextEncoder | T5TextEncoder | None
+    """Its own, or the public T5 that somebody put in its place (``text_source.json``)."""
     generator: Generator | None
     codec: Codec | None
     tokenizer: bytes | None
@@ -64,17 +68,26 @@ def build_module(part: str, config: ModelConfig) -> nn.Module:
     raise ConfigError(f"unknown part '{part}'; parts are {', '.join(PARTS)}")
 
 
+def require_model(directory: Path, config: ModelConfig) -> None:
+    """Check that a directory holds this model, or none yet.
+
+    Raises:
+        ConfigError: it holds another one.
+    """
+    if (directory / "config.json").is_file() and read_config(directory) != config:
+        raise ConfigError(
+            f"{directory} holds another model ({read_config(directory).name}); choose another directory"
+        )
+
+
 def save_config(directory: Path, config: ModelConfig) -> None:
     """Write ``config.json``; an existing one must agree.
 
     Raises:
         ConfigError: the directory holds another model.
     """
+    require_model(directory, config)
     path = directory / "config.json"
-    if path.is_file() and read_config(directory) != config:
-        raise ConfigError(
-            f"{directory} holds another model ({read_config(directory).name}); choose another directory"
-        )
     directory.mkdir(parents=True, exist_ok=True)
     write_atomically(path, (json.dumps(to_dict(config), sort_keys=True, indent=1) + "\n").encode())
 
@@ -109,7 +122,7 @@ def save_part(directory: Path, config: ModelConfig, part: str, module: nn.Module
             size = 0
         shards[-1][name] = value
         size += num_bytes
-    old = set(_shard_paths(directory, part))
+    old = set(part_files(directory, part))
     for number, shard in enumerate(shards, start=1):
         name = (
             f"{part}.safetensors"
@@ -128,7 +141,8 @@ def _stored(name: str, value: Tensor) -> Tensor:
     return value if statistic or not value.is_floating_point() else value.to(torch.bfloat16)
 
 
-def _shard_paths(directory: Path, part: str) -> list[Path]:
+def part_files(directory: Path, part: str) -> list[Path]:
+    """Files of a part, one or its shards in order; none if it is not there."""
     whole = directory / f"{part}.safetensors"
     return [whole] if whole.is_file() else sorted(directory.glob(f"{part}-?????-of-?????.safetensors"))
 
@@ -139,7 +153,12 @@ def load_part(directory: Path, config: ModelConfig, part: str) -> nn.Module:
     Raises:
         ConfigError: missing or damaged file, or names and shapes that are not those of the configuration.
     """
-    paths = _shard_paths(directory, part)
+    paths = part_files(directory, part)
+    if not paths and part == "text_encoder" and read_text_source(directory) is not None:
+        raise ConfigError(
+            f"{directory} is told its texts by a public T5 and has no text encoder of its own; "
+            "export it with --text-encoder and use the bundle"
+        )
     if not paths:
         raise ConfigError(f"{directory} has no {part}.safetensors")
     if len(paths) > 1 and len(paths) != int(paths[0].stem.rsplit("-", 1)[-1]):

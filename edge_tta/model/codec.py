@@ -13,20 +13,18 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_tta.config import AudioSpec, CodecConfig
+from edge_tta.model.stft import StftGeometry, band_matrix
 from edge_tta.noise import gaussian_noise
 
 MAGNITUDE_FLOOR = 3e-5
 """Added to magnitudes before the logarithm; full scale sine = 1, so the floor lies at -90 dB."""
-
 MAX_LOG_MAGNITUDE = 0.0
 """No bin of a sound within full scale is louder than a full-scale sine; a generator may ask for it."""
-
 NOISE_SEED = 20260101
 """Seed of the fixed white noise whose STFT gives noisy bins their phase."""
 
@@ -51,101 +49,6 @@ class Spectrum(NamedTuple):
     """float32 [B, S, frames, W] in 0..1: how steady the advance is from frame to frame."""
     impulsiveness: Tensor
     """float32 [B, S, frames, W] in 0..1: how steady the delay is from bin to bin."""
-
-
-class StftGeometry:
-    """Constants of one STFT: periodic Hann window, frames centred on their hop, phases taken at the frame centre."""
-
-    def __init__(self, config: CodecConfig, audio: AudioSpec) -> None:
-        if audio.hop % config.n_fft or config.n_fft % config.stft_hop:
-            raise ValueError("stft_hop must divide n_fft, and n_fft the latent hop")
-        self.n_fft, self.hop = config.n_fft, config.stft_hop
-        self.bins = config.n_fft // 2 + 1
-        self.frames_per_latent = audio.hop // config.stft_hop
-        self.pad = (config.n_fft - config.stft_hop) // 2
-        self.window = torch.hann_window(config.n_fft, periodic=True, dtype=torch.float64)
-        self.scale = 2.0 / float(self.window.sum())
-        shifted = [torch.roll(self.window**2, shift * self.hop) for shift in range(self.n_fft // self.hop)]
-        self.overlap = torch.stack(shifted).sum(0)
-        self.synthesis_window = self.window / self.overlap
-        self.parity = torch.tensor([1.0, -1.0]).repeat(self.bins)[: self.bins]
-        bins = torch.arange(self.bins, dtype=torch.float64)
-        self.centre_turns = torch.remainder(bins * self.hop, self.n_fft) / self.n_fft
-
-    def analyse(self, waveform: Tensor) -> Tensor:
-        """Complex STFT [..., frames, K] of float32 [..., N] with N a multiple of the hop; phase at frame centres."""
-        padded = F.pad(waveform, (self.pad, self.pad))
-        frames = padded.unfold(-1, self.n_fft, self.hop)
-        spectrum = torch.fft.rfft(frames * self.window.to(waveform))
-        return spectrum * (self.scale * self.parity.to(waveform))
-
-    def phase_advance(self, stft: Tensor, tonal_bins: int) -> Tensor:
-        """Unit phasors of the phase advance since the previous frame, against each bin's centre frequency.
-
-        Args:
-            stft: complex [B, S, frames, K] with phases at frame centres.
-            tonal_bins: how many of the lowest bins to return.
-
-        Returns:
-            complex [B, S, frames, tonal_bins]; zero in the first frame, which has no predecessor.
-        """
-        low = stft[..., :tonal_bins]
-        unit = low / (low.abs() + 1e-9)
-        turns = self.centre_turns[:tonal_bins].to(stft.device)
-        centre = torch.polar(torch.ones_like(turns), -2 * math.pi * turns).to(stft.dtype)
-        return F.pad(unit[:, :, 1:] * unit[:, :, :-1].conj() * centre, (0, 0, 1, 0))
-
-    def inverse_matrix(self) -> Tensor:
-        """Dense windowed inverse DFT, float32 [2 K, n_fft]: rows are real parts, then imaginary parts."""
-        k = torch.arange(self.bins, dtype=torch.float64)[:, None]
-        n = torch.arange(self.n_fft, dtype=torch.float64)[None, :]
-        angle = 2 * math.pi * torch.remainder(k * n, self.n_fft) / self.n_fft
-        weight = torch.full((self.bins, 1), 2.0, dtype=torch.float64)
-        weight[0], weight[-1] = 1.0, 1.0
-        weight = weight * self.parity.double()[:, None] / (self.n_fft * self.scale)
-        rows = torch.cat([weight * torch.cos(angle), -weight * torch.sin(angle)])
-        return (rows * self.synthesis_window).float()
-
-    def analysis_gain(self) -> Tensor:
-        """What turns products with the transposed inverse matrix into an STFT, float32 [K]: see ``split``."""
-        halves = torch.full((self.bins,), 0.5, dtype=torch.float64)
-        halves[0], halves[-1] = 1.0, 1.0
-        return (halves * self.n_fft * self.scale**2).float()
-
-    def windows(self, blocks: Tensor) -> Tensor:
-        """Windows [B, F, n_fft] of a signal in blocks of one hop, [B, F + n_fft / hop - 1, hop].
-
-        They are weighted by the overlap of the synthesis windows: their products with the transposed ``inverse_matrix``
-        times ``analysis_gain`` are the STFT. Analysis is the adjoint of synthesis, so one matrix serves both.
-        """
-        ratio = self.n_fft // self.hop
-        frames = blocks.shape[1] - ratio + 1
-        pieces = [blocks[:, part : part + frames] for part in range(ratio)]
-        return torch.cat(pieces, dim=-1) * self.overlap.to(blocks)
-
-    def overlap_add(self, frames: Tensor) -> Tensor:
-        """Sum windowed frames float32 [B, F, n_fft] into blocks of one hop, [B, F + n_fft / hop - 1, hop]."""
-        ratio = self.n_fft // self.hop
-        total = F.pad(frames[:, :, : self.hop], (0, 0, 0, ratio - 1))
-        for part in range(1, ratio):
-            piece = frames[:, :, part * self.hop : (part + 1) * self.hop]
-            total = total + F.pad(piece, (0, 0, part, ratio - 1 - part))
-        return total
-
-    def crop(self, blocks: Tensor) -> Tensor:
-        """Waveform float32 [B, F * hop] of overlap-added blocks: what lies before and after the sound is cut off."""
-        return blocks.reshape(blocks.shape[0], -1)[:, self.pad : -self.pad]
-
-
-def band_matrix(bins: int, bands: int, bin_hz: float) -> Tensor:
-    """Which band each STFT bin belongs to, as a 0/1 matrix float32 [bands, bins]; bands are equal in mel.
-
-    Low bands narrower than a bin are merged with their neighbours by construction: every bin has exactly one band.
-    """
-    hertz = np.arange(bins) * bin_hz
-    mel = 2595.0 * np.log10(1.0 + hertz / 700.0)
-    index = np.minimum((mel / mel[-1] * bands).astype(int), bands - 1)
-    return torch.from_numpy(np.eye(bands, dtype=np.float32)[index].T.copy())
 
 
 class ConvNeXtBlock(nn.Module):
@@ -261,8 +164,9 @@ class Decoder(nn.Module):
         self.register_buffer("analysis_gain", geometry.analysis_gain().repeat(2), persistent=False)
         samples = gaussian_noise(NOISE_SEED, (config.noise_frames * geometry.hop,))
         stft = geometry.analyse(torch.from_numpy(samples))
-        # Mean log-magnitude 0, so that a predicted mean log-magnitude stays unbiased under the noise.
-        stft = stft / torch.exp(torch.log(stft.abs() + 1e-12).mean())
+        # Mean log-magnitude 0, so that a predicted mean log-magnitude stays unbiased under the noise. In double
+        # precision, or the number of threads that sum would show in the last bit and in the bytes of an export.
+        stft = stft / torch.exp(torch.log(stft.abs().double() + 1e-12).mean()).float()
         pair = torch.stack([stft.real, stft.imag])
         scale = pair.abs().max() / 127.0
         self.register_buffer("noise", torch.round(pair / scale).to(torch.int8), persistent=False)

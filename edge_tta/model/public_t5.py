@@ -7,13 +7,15 @@ on it, the toolchain exports it; nothing is ever fetched.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from edge_tta.errors import BundleError, DataError, MissingExtraError
+from edge_tta.config import TextEncoderConfig
+from edge_tta.errors import BundleError, ConfigError, DataError, MissingExtraError
 from edge_tta.text import Tokenizer
 
 CONFIG = "config.json"
@@ -68,6 +70,66 @@ def load_t5_tokenizer(folder: Path, max_tokens: int = MAX_TOKENS) -> Tokenizer:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     except BundleError as error:
         raise DataError(f"{path}: not a SentencePiece model of T5 ({error})") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A settings file of a public checkpoint.
+
+    Raises:
+        DataError: missing, or no JSON object.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except ValueError as error:
+        raise DataError(f"{path}: no JSON ({error})") from error
+    if not isinstance(document, dict):
+        raise DataError(f"{path}: no JSON object")
+    return document
+
+
+def t5_shape(folder: Path, max_tokens: int = MAX_TOKENS) -> TextEncoderConfig:
+    """Shape of the encoder in a T5 folder, from its settings alone; no weights are read.
+
+    Raises:
+        DataError: ``config.json`` is missing, or not that of a T5.
+    """
+    settings = read_json(folder / CONFIG)
+    names = {
+        "vocab_size": "vocab_size",
+        "width": "d_model",
+        "depth": "num_layers",
+        "heads": "num_heads",
+        "feedforward": "d_ff",
+    }
+    sizes = {own: settings.get(theirs) for own, theirs in names.items()}
+    for own, size in sizes.items():
+        if not isinstance(size, int):
+            raise DataError(f"{folder / CONFIG}: not that of a T5, {names[own]} is {size!r}")
+    try:
+        return TextEncoderConfig(max_tokens=max_tokens, **sizes)  # type: ignore[arg-type]
+    except ConfigError as error:
+        raise DataError(f"{folder / CONFIG}: {error}") from error
+
+
+class T5TextEncoder(nn.Module):
+    """A T5 encoder with the interface of :class:`edge_tta.model.text_encoder.TextEncoder`, one text at a time.
+
+    Args:
+        encoder: what ``load_t5`` returns.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.explicit_attention = True
+        """Without effect: T5's attention has a bias for distances and is always written out."""
+
+    def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Token features float32 [B, T, D] and sentence vectors [B, D] of ids int64 [B, T] without padding."""
+        tokens: Tensor = self.encoder(input_ids=ids).last_hidden_state
+        return tokens, sentence_vector(tokens)
 
 
 def sentence_vector(tokens: Tensor) -> Tensor:

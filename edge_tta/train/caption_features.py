@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_tta.flow.path import Condition
-from edge_tta.model.text_encoder import TextEncoder
+from edge_tta.train.text_conditioner import OnEncoded, TextConditioner
 
 SHAPE_STEP = 8
 """Batches longer than two of these are cut to multiples of it, and texts padded to them."""
@@ -30,31 +30,19 @@ class CaptionFeatures:
         self.pooled: dict[str, NDArray[np.float32]] = {}
         """[width] of every caption."""
 
-    @torch.no_grad()
     def encode(
-        self,
-        encoder: TextEncoder,
-        tokenize: Callable[[str], list[int]],
-        captions: Iterable[str],
-        batch: int = 128,
+        self, text: TextConditioner, captions: Iterable[str], on_progress: OnEncoded | None = None
     ) -> None:
         """Compute and keep the features of captions that are not known yet.
 
         Args:
-            encoder: text encoder, on the CPU.
-            tokenize: text to ids, the last one being end of sentence.
+            text: what computes them.
             captions: any number, repeated or not.
-            batch: captions in a pass.
+            on_progress: see ``TextConditioner.encode``.
         """
-        missing = sorted(set(captions) - set(self.features))
-        ids = {text: tokenize(text) for text in missing}
-        missing.sort(key=lambda text: len(ids[text]))
-        for start in range(0, len(missing), batch):
-            group = missing[start : start + batch]
-            tokens, pooled = encoder(*pad_ids([ids[text] for text in group]))
-            for row, text in enumerate(group):
-                self.features[text] = tokens[row, : len(ids[text])].numpy().astype(np.float16)
-                self.pooled[text] = pooled[row].numpy()
+        missing = set(captions) - set(self.features)
+        for caption, features in text.encode(missing, on_progress).items():
+            self.features[caption], self.pooled[caption] = features.tokens, features.pooled
 
     def condition(self, captions: tuple[str, ...], seconds: Tensor) -> Condition:
         """Padded text features of encoded captions, and durations float32 [B] in seconds."""
@@ -69,14 +57,3 @@ class CaptionFeatures:
             mask[row, : len(features)] = True
         pooled = np.stack([self.pooled[text] for text in captions])
         return Condition(torch.from_numpy(tokens), torch.from_numpy(pooled), torch.from_numpy(mask), seconds)
-
-
-def pad_ids(ids: list[list[int]]) -> tuple[Tensor, Tensor]:
-    """Ids int64 [B, T] and mask bool [B, T] of token lists of different lengths."""
-    longest = max(map(len, ids))
-    padded = torch.zeros(len(ids), longest, dtype=torch.int64)
-    mask = torch.zeros(len(ids), longest, dtype=torch.bool)
-    for row, item in enumerate(ids):
-        padded[row, : len(item)] = torch.tensor(item)
-        mask[row, : len(item)] = True
-    return padded, mask

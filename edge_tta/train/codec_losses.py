@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edge_tta.model.codec import MAGNITUDE_FLOOR, Codec, Posterior, Spectrum, StftGeometry
+from edge_tta.model.codec import MAGNITUDE_FLOOR, Codec, Posterior, Spectrum
+from edge_tta.model.stft import StftGeometry
 
 NOISE_IMPULSIVENESS = 0.46
 """Mean cosine of the second phase difference along frequency of white noise under a Hann window (measured): the

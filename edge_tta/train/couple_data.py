@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_tta.errors import ConfigError, DataError
-from edge_tta.flow.couple_store import CoupleSet, digest_of, weights_digest
+from edge_tta.errors import DataError
+from edge_tta.flow.couple_store import CoupleSet, digest_of
 from edge_tta.flow.couples import Couples
 from edge_tta.flow.path import Condition
-from edge_tta.model.checkpoint import ModelCheckpoint
 from edge_tta.model.codec import Codec
 from edge_tta.train.caption_features import CaptionFeatures
+from edge_tta.train.text_conditioner import TextConditioner
 
 SHARD_PATTERN = "couples-*.safetensors"
 """File names of the shards in a folder of couples."""
@@ -34,18 +33,9 @@ def latent_digest(codec: Codec) -> str:
     )
 
 
-def origin_of(checkpoint: ModelCheckpoint, directory: Path) -> dict[str, str]:
-    """Digests of the codec and of text encoder and tokenizer of a checkpoint.
-
-    Raises:
-        ConfigError: a part is not there.
-    """
-    if checkpoint.codec is None or checkpoint.text_encoder is None:
-        raise ConfigError(f"{directory} lacks the codec or the text encoder; couples need both")
-    if checkpoint.tokenizer is None:
-        raise ConfigError(f"{directory} has no tokenizer.model; train the text encoder first")
-    text = weights_digest(checkpoint.text_encoder).encode() + checkpoint.tokenizer
-    return {CODEC: latent_digest(checkpoint.codec), TEXT_ENCODER: hashlib.sha256(text).hexdigest()}
+def origin_of(codec: Codec, text: TextConditioner) -> dict[str, str]:
+    """What a shard says about the codec and the text features that its couples belong to."""
+    return {CODEC: latent_digest(codec), TEXT_ENCODER: text.digest}
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,10 @@ policy. A recipe with a folder of clips lends its labels, so that the teacher is
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,17 @@ from numpy.random import Generator as NumpyGenerator
 from numpy.random import default_rng
 from torch import Tensor
 
-from edge_tta.config import AudioSpec, config_digest
+from edge_tta.config import AudioSpec
 from edge_tta.errors import ConfigError, DataError, OutputError
 from edge_tta.flow.couple_store import build_couple_shard, read_couple_shard, weights_digest
-from edge_tta.flow.couples import Anchoring, Simulation
 from edge_tta.flow.path import Condition
 from edge_tta.model.checkpoint import load_model_checkpoint
-from edge_tta.text import Tokenizer
 from edge_tta.train.batches import to_device
 from edge_tta.train.caption_features import CaptionFeatures, whole_shape
 from edge_tta.train.couple_data import origin_of
+from edge_tta.train.couple_plan import CouplePlan
 from edge_tta.train.data.captions import Captioner
-from edge_tta.train.data.windows import WindowPolicy
-from edge_tta.train.recipes import Recipe
-from edge_tta.train.run import read_catalog
+from edge_tta.train.frozen import load_frozen, require_fit
 
 logger = logging.getLogger(__name__)
 
@@ -42,113 +38,6 @@ SHARD_COUPLES = 256
 
 CoupleProgress = Callable[[int, int, float], Any]
 """Couples made, couples wanted, seconds that are left."""
-
-
-@dataclass(frozen=True)
-class CouplePlan:
-    """What couples are made, and with what."""
-
-    checkpoint: str
-    """Model checkpoint directory with codec, text encoder and tokenizer."""
-    teacher: str = ""
-    """Checkpoint directory of the generator; empty for that of ``checkpoint``."""
-    simulation: Simulation = field(default_factory=Simulation)
-    captions: str = "captions"
-    """Caption grammar, as in the data table of a recipe."""
-    labels: tuple[str, ...] = ()
-    """What captions are drawn for; empty for all labels of the grammar."""
-    label_weights: tuple[float, ...] = ()
-    """How often each label is drawn, in proportion; empty for all alike."""
-    windows: WindowPolicy = field(default_factory=WindowPolicy)
-    """Durations, and the share of captions with two labels."""
-    max_frames: int = 259
-    """Longest couple in latent frames."""
-    frames: int = 1200
-    """Latent frames simulated together."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("frames", "max_frames"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"couples: {name} must be at least 1, got {getattr(self, name)}")
-        if self.label_weights and len(self.label_weights) != len(self.labels):
-            raise ConfigError("couples: one weight a label is needed")
-        if not 0 <= self.seed < 2**31:
-            raise ConfigError(f"couples: seed {self.seed} is out of range: it must be in 0..{2**31 - 1}")
-
-    def digest(self) -> str:
-        """Identifies the couples, together with the digests of the networks, wherever these lie."""
-        return config_digest(dataclasses.replace(self, checkpoint="", teacher=""))
-
-
-def plan_of_recipe(recipe: Recipe) -> CouplePlan:
-    """The couples that a generator recipe would have its teacher make.
-
-    Raises:
-        ConfigError: the recipe trains no generator.
-        DataError: its folder of clips cannot be read.
-    """
-    stage = recipe.generator
-    if stage is None:
-        raise ConfigError(
-            f"recipe '{recipe.name}' trains the {recipe.stage}; couples are made for generators"
-        )
-    objective = stage.reflow or stage.one_step
-    labels: tuple[str, ...] = ()
-    weights: tuple[float, ...] = ()
-    if recipe.data.folder:
-        clips = [clip for clip in read_catalog(recipe.data) if clip.split == "train"]
-        names, counts = np.unique([clip.label for clip in clips], return_counts=True)
-        # As often as training windows show them.
-        labels, weights = tuple(names.tolist()), tuple(np.sqrt(counts).tolist())
-    return CouplePlan(
-        checkpoint=recipe.checkpoint,
-        teacher=stage.teacher,
-        simulation=Simulation() if objective is None else objective.simulation,
-        captions=recipe.data.captions,
-        labels=labels,
-        label_weights=weights,
-        windows=recipe.data.windows,
-        max_frames=stage.max_frames,
-        frames=stage.frames,
-    )
-
-
-def change_simulation(
-    simulation: Simulation,
-    steps: int | None = None,
-    guidance: str | None = None,
-    anchored: bool = False,
-    reflowed: bool = False,
-) -> Simulation:
-    """A simulation with some settings of the command line.
-
-    Args:
-        simulation: where the others come from.
-        steps: Euler steps.
-        guidance: one scale such as "4", or a range such as "2:6".
-        anchored: with anchored optimisation; at its defaults if the simulation has none.
-        reflowed: the teacher has the scale as an input.
-
-    Raises:
-        ConfigError: not a number, or settings that do not go together.
-    """
-    changes: dict[str, Any] = {}
-    if steps is not None:
-        changes["steps"] = steps
-    if guidance is not None:
-        low, _, high = guidance.partition(":")
-        try:
-            changes |= {"min_guidance": float(low), "max_guidance": float(high or low)}
-        except ValueError:
-            raise ConfigError(
-                f"guidance '{guidance}' is neither a scale such as 4 nor a range such as 2:6"
-            ) from None
-    if anchored and simulation.anchoring is None:
-        changes["anchoring"] = Anchoring()
-    if reflowed:
-        changes["classifier_free"] = False
-    return dataclasses.replace(simulation, **changes)
 
 
 @dataclass(frozen=True)
@@ -264,17 +153,15 @@ def make_couples(
     """
     if count < 1 or shard_couples < 1:
         raise ConfigError(f"couples: the count must be at least 1, got {min(count, shard_couples)}")
-    directory = Path(plan.checkpoint)
-    loaded = load_model_checkpoint(directory, parts=("codec", "text_encoder"))
-    origin = {**origin_of(loaded, directory), "plan_sha256": plan.digest()}
-    model, encoder = loaded.config, loaded.text_encoder
-    assert encoder is not None and loaded.tokenizer is not None
-    tokenizer = Tokenizer(loaded.tokenizer, model.text_encoder.max_tokens)
-    source = load_model_checkpoint(Path(plan.teacher or plan.checkpoint), parts=("generator",))
-    if source.config.generator != model.generator or source.config.audio != model.audio:
-        raise ConfigError(f"{plan.teacher} holds a generator of another shape than {directory} asks for")
+    codec = Path(plan.codec) if plan.codec else None
+    frozen = load_frozen(Path(plan.checkpoint), codec, plan.public_text, Path(plan.text_cache))
+    origin = {**origin_of(frozen.codec, frozen.text), "plan_sha256": plan.digest()}
+    directory = Path(plan.teacher or plan.checkpoint)
+    loaded = load_model_checkpoint(directory, parts=("generator",))
+    model, teacher = loaded.config, loaded.generator
+    require_fit(frozen, model)
+    frozen.require_text_of(directory)
     place = pick_device(device)
-    teacher = source.generator
     assert teacher is not None
     teacher.requires_grad_(False)
     teacher_digest = weights_digest(teacher)
@@ -290,7 +177,7 @@ def make_couples(
             # Features of one shard only: what is simulated must not depend on where a run was taken up.
             features = CaptionFeatures()
             captions = (caption for texts in drawn for caption in texts.captions)
-            features.encode(encoder, lambda text: tokenizer.encode(text).ids.tolist(), captions)
+            features.encode(frozen.text, captions)
 
             def batches(
                 drawn: list[_Texts] = drawn, features: CaptionFeatures = features, before: int = done

@@ -19,7 +19,6 @@ from edge_tta.config import AudioSpec
 from edge_tta.errors import DataError
 from edge_tta.flow.path import Condition
 from edge_tta.model.codec import Codec
-from edge_tta.model.text_encoder import TextEncoder
 from edge_tta.train.caption_features import CaptionFeatures, whole_shape
 from edge_tta.train.data.windows import WindowBuilder
 
@@ -122,16 +121,10 @@ class LatentSet(CaptionFeatures):
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def encode_captions(
-        self,
-        encoder: TextEncoder,
-        tokenize: Callable[[str], list[int]],
-        batch: int = 128,
-        extra: tuple[str, ...] = (),
-    ) -> None:
-        """Compute and keep text features of every distinct caption, and of ``extra`` ones."""
-        captions = {*extra, *(text for record in self.records for text in record["captions"])}
-        self.encode(encoder, tokenize, captions, batch)
+    @property
+    def captions(self) -> set[str]:
+        """Every caption, once; ``encode`` has to be given them before a batch is drawn."""
+        return {text for record in self.records for text in record["captions"]}
 
     def batch(self, seed: int, step: int, frames: int, max_frames: int | None = None) -> Batch:
         """A batch as a function of (seed, step): windows of neighbouring lengths, cut to the shortest of them.

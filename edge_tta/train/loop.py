@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,86 +18,17 @@ from edge_tta.train.checkpoint import RunState, newest_run_state, require_fit, s
 from edge_tta.train.ema import MovingAverage
 from edge_tta.train.guards import DivergenceGuard, FiniteGuard
 from edge_tta.train.log import RunLog
+from edge_tta.train.loop_config import LoopConfig, learning_rate
 from edge_tta.train.processes import Processes
+from edge_tta.train.progress import Progress
+from edge_tta.train.signals import on_stop_signal
 from edge_tta.train.stage import Stage
+from edge_tta.train.tensors import load_optimisers, load_weights, optimiser_tensors, weight_tensors
 
 logger = logging.getLogger(__name__)
 
 STREAM = 2**32
 """Batch numbers of a process or accumulated part start at a multiple of this: no two of them share a batch."""
-
-
-@dataclass(frozen=True)
-class LoopConfig:
-    """How long and how fast to train."""
-
-    steps: int = 1000
-    """Optimiser steps."""
-    learning_rate: float = 1e-3
-    """Peak learning rate of AdamW."""
-    final_learning_rate: float = 0.03
-    """Learning rate at the last step as a share of the peak (cosine); 1 keeps it constant."""
-    warmup_steps: int = 100
-    """Steps over which the learning rate rises from zero."""
-    betas: tuple[float, float] = (0.9, 0.98)
-    weight_decay: float = 1e-3
-    clip_norm: float = 2.0
-    """Gradients are scaled down to this norm."""
-    accumulate: int = 1
-    """Batches whose gradients are averaged before a step; every process takes as many."""
-    average_decay: float = 0.999
-    """Decay of the moving average of the weights, smaller in the first steps."""
-    device: str = "auto"
-    """Where to train: "auto", "cpu", "cuda", ..."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 computes under autocast; weights, optimiser and derivatives inside targets stay float32."""
-    log_every: int = 50
-    checkpoint_every: int = 500
-    validate_every: int = 0
-    """Steps between validations and samples; 0 for only at the end."""
-    seed: int = 0
-    max_bad_steps: int = 3
-    """Consecutive non-finite steps that are let pass; one more ends the run."""
-    divergence_factor: float = 10.0
-    """A gradient norm above this many running medians is a warning sign ..."""
-    divergence_steps: int = 20
-    """... and that many of them in a row end the run."""
-    divergence_loss_factor: float = 3.0
-    """A loss above this many times its best running median is one too; losses of opponents are not watched ..."""
-    divergence_loss_steps: int = 200
-    """... and that many of those in a row end the run."""
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "accumulate", "log_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "clip_norm"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        if not 0 <= self.average_decay < 1:
-            raise ValueError(f"average_decay must be in 0..1, got {self.average_decay}")
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed must be in 0..2**31 - 1, got {self.seed}")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What the loop reports."""
-
-    step: int
-    steps: int
-    seconds_per_step: float
-    eta_seconds: float
-    values: dict[str, float]
-
-
-def learning_rate(config: LoopConfig, step: int) -> float:
-    """Warm-up, then cosine to the final share; ``step`` counts from 0."""
-    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    cosine = 0.5 * (1 + math.cos(math.pi * step / max(1, config.steps)))
-    return (
-        config.learning_rate * warm * (config.final_learning_rate + (1 - config.final_learning_rate) * cosine)
-    )
 
 
 class Trainer:
@@ -153,6 +82,8 @@ class Trainer:
             for name in self.optimisers
         }
         self._stop = False
+        self._window: dict[str, list[float]] = {}
+        """Values since the last record of the log."""
 
     def train(self) -> None:
         """Train to the configured number of steps, from wherever the run is.
@@ -163,50 +94,39 @@ class Trainer:
             TrainingError: too many non-finite steps, or divergence; the last good checkpoint stays.
             OutputError: the run directory cannot be made.
         """
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-        def request_stop(number: int, _: object) -> None:
-            self._stop = True
-            signal.signal(number, before[signal.Signals(number)])
-
-        try:
-            for number in before:
-                signal.signal(number, request_stop)
-        except ValueError:
-            before = {}  # Not the main thread: signals stay as they are.
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot make {self.directory}: {error.strerror or error}") from error
-        try:
+        with on_stop_signal(self._request_stop):
             self._run()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+
+    def _request_stop(self) -> None:
+        self._stop = True
 
     def _run(self) -> None:
         config, main = self.config, self.processes.is_main
-        window: dict[str, list[float]] = {}
         started, first = time.monotonic(), self.step
         log = RunLog(self.directory / "log.jsonl", self.step) if main else None
         while self.step < config.steps and not self.stopped:
             for name, value in self.train_step().items():
-                window.setdefault(name, []).append(value)
+                self._window.setdefault(name, []).append(value)
             done = self.step == config.steps
             if self.step % config.log_every == 0 or done:
                 per_step = (time.monotonic() - started) / (self.step - first)
-                means = {name: sum(values) / len(values) for name, values in window.items()}
-                window.clear()
+                means = {name: sum(values) / len(values) for name, values in self._window.items()}
+                self._window.clear()
                 if log is not None:
                     log.write({"step": self.step, "seconds_per_step": per_step, **means})
                     left = per_step * (config.steps - self.step)
                     self._tell(Progress(self.step, config.steps, per_step, left, means))
-            if main and (self.step % config.checkpoint_every == 0 or done):
-                self.save()
             if log is not None and (
                 done or (config.validate_every and self.step % config.validate_every == 0)
             ):
                 self.show(log)
+            # Last: who goes on from a checkpoint need not make up for anything that belongs to its step.
+            if main and (self.step % config.checkpoint_every == 0 or done):
+                self.save()
         if main and self.stopped and self.step > first and self.step % config.checkpoint_every:
             self.save()
 
@@ -322,23 +242,19 @@ class Trainer:
 
     def state(self) -> RunState:
         """Everything needed to go on exactly. Random draws are functions of the step and need no state."""
-        weights = {
-            f"{module}.{name}": value
-            for module, part in self.stage.modules().items()
-            for name, value in part.state_dict().items()
-        }
-        optimiser: dict[str, Tensor] = {}
-        for name, instance in self.optimisers.items():
-            for index, entry in instance.state_dict()["state"].items():
-                optimiser.update(
-                    {f"{name}.{index}.{key}": torch.as_tensor(value) for key, value in entry.items()}
-                )
         plain = {
             "digest": self.digest,
             "bad_steps": self._finite.bad,
             "guards": {name: guard.state() for name, guard in self._guards.items()},
+            "window": {name: list(values) for name, values in self._window.items()},
         }
-        return RunState(self.step, weights, dict(self.average.values), optimiser, plain)
+        return RunState(
+            self.step,
+            weight_tensors(self.stage.modules()),
+            dict(self.average.values),
+            optimiser_tensors(self.optimisers),
+            plain,
+        )
 
     def save(self) -> None:
         """Write a checkpoint; a full disk is a warning, not the end of the run."""
@@ -368,38 +284,14 @@ class Trainer:
         own = self.state()
         require_fit("weights", state.weights, own.weights)
         require_fit("average", state.average, own.average)
-        entries = self._optimiser_entries(state.optimiser)
-        for module, part in self.stage.modules().items():
-            prefix = f"{module}."
-            part.load_state_dict(
-                {name.removeprefix(prefix): v for name, v in state.weights.items() if name.startswith(prefix)}
-            )
+        load_optimisers(self.optimisers, state.optimiser)
+        load_weights(self.stage.modules(), state.weights)
         for name, value in self.average.values.items():
             value.copy_(state.average[name])
-        for name, optimiser in self.optimisers.items():
-            groups = optimiser.state_dict()["param_groups"]
-            optimiser.load_state_dict({"state": entries[name], "param_groups": groups})
         for name, guard in self._guards.items():
             guard.load(state.plain["guards"][name])
         self._finite.bad = int(state.plain["bad_steps"])
+        # Checkpoints of earlier releases have none.
+        self._window = {name: list(values) for name, values in state.plain.get("window", {}).items()}
         self.step = state.step
         return True
-
-    def _optimiser_entries(self, tensors: dict[str, Tensor]) -> dict[str, dict[int, dict[str, Tensor]]]:
-        """Optimiser state by optimiser, parameter and field, checked against the parameters."""
-        entries: dict[str, dict[int, dict[str, Tensor]]] = {name: {} for name in self.optimisers}
-        for key, value in tensors.items():
-            group, index, field = key.rsplit(".", 2)
-            parameters = self.optimisers[group].param_groups[0]["params"] if group in entries else []
-            if not index.isdigit() or int(index) >= len(parameters):
-                raise TrainingError(
-                    f"the checkpoint's optimiser state '{key}' has no parameter in this model"
-                )
-            if value.dim():
-                parameter = parameters[int(index)]
-                if value.shape != parameter.shape:
-                    raise TrainingError(f"the checkpoint's optimiser state '{key}' does not fit this model")
-                # The fused optimiser pairs elements by memory order: moments must be laid out as their weights are.
-                value = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
-            entries[group].setdefault(int(index), {})[field] = value
-        return entries

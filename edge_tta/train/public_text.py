@@ -14,40 +14,88 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_tta.audio import write_file
-from edge_tta.errors import OutputError
+from edge_tta.config import ModelConfig
+from edge_tta.errors import ConfigError, DataError, OutputError
 from edge_tta.evaluate.local_weights import folder_digest
-from edge_tta.model.public_t5 import FILES, MAX_TOKENS, load_t5, load_t5_tokenizer, sentence_vector
-from edge_tta.train.latents import LatentSet
+from edge_tta.model.public_t5 import (
+    FILES,
+    MAX_TOKENS,
+    load_t5,
+    load_t5_tokenizer,
+    read_json,
+    sentence_vector,
+    t5_shape,
+)
+from edge_tta.model.text_source import TextSource
+from edge_tta.train.text_conditioner import OnEncoded, TextFeatures
 
 logger = logging.getLogger(__name__)
 
 SHARD_FORMAT = "edge_tta text features 1"
+SHARD_TEXTS = 4096
+"""Texts encoded before they are kept: what an interruption loses at most."""
 BATCH = 64
 
 
 @dataclass(frozen=True)
-class TextFeatures:
-    """What the generator is told about one text."""
+class PublicTextConfig:
+    """Public networks that turn captions into features, in place of the checkpoint's text encoder."""
 
-    tokens: NDArray[np.float16]
-    """[T, width], one row a token, the last one end of sentence."""
-    pooled: NDArray[np.float32]
-    """[width]."""
+    t5: str = ""
+    """Folder of a FLAN-T5 (or another T5 with SentencePiece) in Hugging Face layout."""
+    clap: str = ""
+    """Folder of a CLAP whose text vector is the sentence vector; without one it is made from the tokens of T5."""
+    max_tokens: int = MAX_TOKENS
+    """Longest caption in T5's tokens."""
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.max_tokens <= 512:
+            raise ConfigError(f"public_text.max_tokens {self.max_tokens} is not between 2 and 512")
+
+    def folders(self) -> tuple[Path, Path | None]:
+        """Folders of T5 and CLAP.
+
+        Raises:
+            ConfigError: no T5 is given.
+        """
+        if not self.t5:
+            raise ConfigError(
+                "give generator.public_text.t5, a folder with a FLAN-T5 (--set generator.public_text.t5=PATH)"
+            )
+        return Path(self.t5), Path(self.clap) if self.clap else None
+
+
+def with_public_text(model: ModelConfig, settings: PublicTextConfig) -> ModelConfig:
+    """A model of the same shape that is told its texts by public networks, from their settings' files alone.
+
+    Raises:
+        ConfigError: no T5 is given.
+        DataError: a settings file is missing or not of its kind.
+    """
+    t5, clap = settings.folders()
+    text = t5_shape(t5, settings.max_tokens)
+    if clap is not None:
+        path = clap / "config.json"
+        width = read_json(path).get("projection_dim")
+        if not isinstance(width, int):
+            raise DataError(f"{path}: not that of a CLAP, projection_dim is {width!r}")
+        text = replace(text, width=max(text.width, width))
+    generator = replace(model.generator, text_width=text.width)
+    return replace(model, name=f"{model.name}-t5", text_encoder=text, generator=generator)
 
 
 class PublicText:
-    """FLAN-T5 and CLAP as text encoder of a training run.
+    """FLAN-T5 and CLAP as what conditions a training run; see ``TextConditioner``.
 
     Args:
         t5: folder in Hugging Face layout with ``config.json``, weights and ``spiece.model``.
@@ -67,56 +115,57 @@ class PublicText:
         self.encoder = load_t5(t5)
         self.tokenizer = load_t5_tokenizer(t5, max_tokens)
         self.clap: Any = None
-        parts = [SHARD_FORMAT, folder_digest(t5, FILES), str(max_tokens)]
+        self.source = TextSource(folder_digest(t5, FILES), max_tokens)
+        """What a checkpoint says about these networks."""
+        parts = [SHARD_FORMAT, self.source.t5_sha256, str(max_tokens)]
         widths = [int(self.encoder.config.d_model)]
         if clap is not None:
             from edge_tta.evaluate.clap import ClapEmbedder
 
             self.clap = ClapEmbedder(clap)
+            self.source = replace(self.source, clap_sha256=self.clap.digest)
             parts.append(self.clap.digest)
             widths.append(int(self.clap.model.config.projection_dim))
         self.width = max(widths)
-        """Entries of every token feature and of the pooled vector: ``text_width`` of the generator."""
+        """See ``TextConditioner``."""
         self.digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
-        """SHA-256 over the weights and everything else that decides the features."""
+        """See ``TextConditioner``."""
         self._cache = None if cache is None else cache / self.digest[:16]
         self._known: dict[bytes, TextFeatures] = {}
         if self._cache is not None:
             for path in sorted(self._cache.glob("*.npz")):
                 self._known |= read_shard(path)
 
-    def encode(
-        self, texts: Iterable[str], on_progress: Callable[[int, int], Any] | None = None
-    ) -> dict[str, TextFeatures]:
-        """Features of every text; those not known yet are computed and kept.
-
-        Args:
-            texts: any texts, repetitions cost nothing.
-            on_progress: called with texts done and texts in all.
+    def encode(self, texts: Iterable[str], on_progress: OnEncoded | None = None) -> dict[str, TextFeatures]:
+        """See ``TextConditioner``; what is not known yet is computed and kept.
 
         Raises:
-            RequestError: an empty text, or one without letters (:func:`edge_tta.text.normalise`).
             OutputError: the cache cannot be written.
         """
         wanted = {text: hashlib.sha256(text.encode()).digest() for text in sorted(set(texts))}
         missing = [text for text, key in wanted.items() if key not in self._known]
-        # Texts of one length together: nothing is padded, so a text's features never depend on its neighbours.
-        ids = {text: self.tokenizer.encode(text).ids for text in missing}
+        done, fresh = 0, dict[bytes, TextFeatures]()
+        for part in self._batches(missing):
+            ids = torch.from_numpy(np.stack([self.tokenizer.encode(text).ids for text in part]))
+            fresh |= {wanted[text]: row for text, row in zip(part, self._compute(part, ids), strict=True)}
+            done += len(part)
+            if len(fresh) >= SHARD_TEXTS or done == len(missing):
+                if self._cache is not None:
+                    write_shard(self._cache, fresh)
+                self._known |= fresh
+                fresh = {}
+            if on_progress is not None:
+                on_progress(done, len(missing))
+        return {text: self._known[key] for text, key in wanted.items()}
+
+    def _batches(self, texts: list[str]) -> Iterator[list[str]]:
+        """Texts of one length together: nothing is padded, so a text's features never depend on its neighbours."""
         groups: dict[int, list[str]] = {}
-        for text in missing:
-            groups.setdefault(len(ids[text]), []).append(text)
-        fresh: dict[bytes, TextFeatures] = {}
+        for text in texts:
+            groups.setdefault(len(self.tokenizer.encode(text).ids), []).append(text)
         for group in groups.values():
             for start in range(0, len(group), BATCH):
-                part = group[start : start + BATCH]
-                rows = self._compute(part, torch.from_numpy(np.stack([ids[text] for text in part])))
-                fresh |= {wanted[text]: row for text, row in zip(part, rows, strict=True)}
-                if on_progress is not None:
-                    on_progress(len(fresh), len(missing))
-        if fresh and self._cache is not None:
-            write_shard(self._cache, fresh)
-        self._known |= fresh
-        return {text: self._known[key] for text, key in wanted.items()}
+                yield group[start : start + BATCH]
 
     @torch.no_grad()
     def _compute(self, texts: list[str], ids: Tensor) -> list[TextFeatures]:
@@ -131,30 +180,6 @@ class PublicText:
             TextFeatures(tokens[row], vector)
             for row, vector in enumerate(_widen(pooled, self.width).numpy().astype(np.float32))
         ]
-
-    def batch(self, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
-        """Padded features of some texts: tokens float32 [B, T, width], mask bool [B, T], pooled float32 [B, width]."""
-        features = self.encode(texts)
-        longest = max(len(features[text].tokens) for text in texts)
-        tokens = torch.zeros(len(texts), longest, self.width)
-        mask = torch.zeros(len(texts), longest, dtype=torch.bool)
-        for row, text in enumerate(texts):
-            own = torch.from_numpy(features[text].tokens.astype(np.float32))
-            tokens[row, : len(own)] = own
-            mask[row, : len(own)] = True
-        return tokens, mask, torch.from_numpy(np.stack([features[text].pooled for text in texts]))
-
-    def encode_captions(
-        self,
-        latents: LatentSet,
-        extra: Iterable[str] = (),
-        on_progress: Callable[[int, int], Any] | None = None,
-    ) -> None:
-        """Give a set of windows the features of all its captions, as ``LatentSet.encode_captions`` does with ours."""
-        captions = {*extra, *(text for record in latents.records for text in record["captions"])}
-        for text, features in self.encode(captions, on_progress).items():
-            latents.features[text] = features.tokens
-            latents.pooled[text] = features.pooled
 
 
 def _widen(features: Tensor, width: int) -> Tensor:

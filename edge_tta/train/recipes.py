@@ -11,18 +11,23 @@ from typing import Any
 from edge_tta.config import dict_digest, from_dict, to_dict
 from edge_tta.errors import ConfigError, OutputError
 from edge_tta.train.data.windows import WindowPolicy
-from edge_tta.train.loop import LoopConfig
+from edge_tta.train.loop_config import LoopConfig
 from edge_tta.train.stages.codec import CodecStageConfig
 from edge_tta.train.stages.generator import GeneratorStageConfig
 from edge_tta.train.stages.tagger import TaggerStageConfig
 from edge_tta.train.stages.text_encoder import TextEncoderStageConfig
+from edge_tta.train.wordings import TextVariety
 
 STAGE_TABLES = ("codec", "text_encoder", "generator", "tagger")
 
 LATER_SETTINGS: dict[tuple[str, str], Any] = {
     ("data", "captions"): "captions",
+    ("generator", "codec"): "",
     ("generator", "couples"): "",
+    ("generator", "public_text"): None,
+    ("generator", "quantization"): None,
     ("generator", "sample_seconds"): 4.0,
+    ("generator", "text"): to_dict(TextVariety()),
 }
 """Settings younger than runs that should still be resumed, with the default at which they change nothing."""
 

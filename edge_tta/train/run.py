@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +12,9 @@ import torch
 
 from edge_tta.config import ModelConfig, to_dict
 from edge_tta.errors import ConfigError, DataError
-from edge_tta.model.checkpoint import ModelCheckpoint, build_module, load_model_checkpoint
-from edge_tta.model.codec import Codec
+from edge_tta.model.checkpoint import build_module, require_model
 from edge_tta.model.presets import preset
-from edge_tta.model.text_encoder import TextEncoder
-from edge_tta.text import Tokenizer
+from edge_tta.train.caption_features import CaptionFeatures
 from edge_tta.train.couple_data import CoupleData, origin_of
 from edge_tta.train.data.captions import Captioner
 from edge_tta.train.data.catalog import (
@@ -31,8 +27,11 @@ from edge_tta.train.data.catalog import (
 )
 from edge_tta.train.data.decode import ClipCache, load_or_build_clip_cache
 from edge_tta.train.data.windows import WindowBuilder
+from edge_tta.train.frozen import FrozenParts, codec_digest, load_frozen, require_fit
 from edge_tta.train.latents import LatentSet, build_latent_shard
-from edge_tta.train.loop import Progress, Trainer
+from edge_tta.train.loop import Trainer
+from edge_tta.train.progress import Progress
+from edge_tta.train.public_text import with_public_text
 from edge_tta.train.recipes import DataConfig, Recipe, load_recipe
 from edge_tta.train.stage import Stage
 from edge_tta.train.stages.codec import CodecStage
@@ -40,6 +39,7 @@ from edge_tta.train.stages.generator import GeneratorStage
 from edge_tta.train.stages.tagger import TaggerStage
 from edge_tta.train.stages.text_encoder import TextEncoderStage
 from edge_tta.train.track import Scalars
+from edge_tta.train.wordings import WordingPool
 
 logger = logging.getLogger(__name__)
 
@@ -78,52 +78,19 @@ def _decoded(recipe: Recipe, sample_rate: int, report: Report) -> tuple[list[Cli
     return clips, cache
 
 
-@dataclass(frozen=True)
-class _Frozen:
-    """What a generator is trained with and does not change."""
-
-    directory: Path
-    checkpoint: ModelCheckpoint
-    codec: Codec
-    encoder: TextEncoder
-    tokenizer: Tokenizer
-
-    def tokenize(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer.encode(text).ids.tolist()
-        return ids
-
-
-def _frozen(recipe: Recipe, model: ModelConfig) -> _Frozen:
-    directory = Path(recipe.checkpoint)
-    loaded = load_model_checkpoint(directory, parts=("codec", "text_encoder"))
-    assert loaded.codec is not None and loaded.text_encoder is not None
-    if loaded.tokenizer is None:
-        raise ConfigError(f"{directory} has no tokenizer.model; train the text encoder first")
-    tokenizer = Tokenizer(loaded.tokenizer, model.text_encoder.max_tokens)
-    return _Frozen(directory, loaded, loaded.codec, loaded.text_encoder, tokenizer)
-
-
-def _codec_digest(directory: Path) -> str:
-    """SHA-256 over the codec's files: a copied checkpoint shares the latents of the one it was copied from."""
-    digest = hashlib.sha256()
-    for path in sorted(directory.glob("codec*.safetensors")):
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
-
-
 def _latent_sets(
     recipe: Recipe,
     model: ModelConfig,
-    frozen: _Frozen,
+    frozen: FrozenParts,
     report: Report,
     splits: tuple[str, ...] = ("train", "val"),
 ) -> list[LatentSet | None]:
     """Cached latents of training and validation windows; None for a split without clips."""
     clips, cache = _decoded(recipe, model.audio.sample_rate, report)
-    key = f"{_codec_digest(frozen.directory)[:16]}-{recipe.data.seed}"
+    key = f"{codec_digest(frozen.codec_directory)[:16]}-{recipe.data.seed}"
     if recipe.data.captions != DataConfig.captions:
         key += f"-{Path(recipe.data.captions).stem}"
-    folder = Path(recipe.data.cache) / f"latents-{model.name}-{key}"
+    folder = Path(recipe.data.cache) / f"latents-{recipe.preset}-{key}"
     captioner = Captioner.load(recipe.data.captions)
     totals = {"train": recipe.data.num_windows, "val": recipe.data.num_validation_windows}
     sets: list[LatentSet | None] = []
@@ -151,27 +118,69 @@ def _latent_sets(
         decoder = frozen.codec.decoder
         latents = LatentSet(shards, decoder.latent_mean, decoder.latent_std, model.audio)
         extra = recipe.generator.sample_prompts if recipe.generator is not None else ()
-        latents.encode_captions(frozen.encoder, frozen.tokenize, extra=extra)
+        _encode(latents, {*latents.captions, *extra}, frozen, report)
         sets.append(latents)
     return sets
+
+
+def _encode(features: CaptionFeatures, captions: Iterable[str], frozen: FrozenParts, report: Report) -> None:
+    features.encode(frozen.text, captions, lambda done, total: report("encoding captions", done, total))
+
+
+def frozen_parts(recipe: Recipe, model: ModelConfig) -> FrozenParts:
+    """Codec and text of a generator recipe, and whether its start and teacher were told the same text.
+
+    Raises:
+        ConfigError: a part is missing or does not fit.
+        DataError: a folder of public weights is missing or damaged.
+    """
+    config = recipe.generator
+    assert config is not None
+    frozen = load_frozen(
+        Path(recipe.checkpoint),
+        Path(config.codec) if config.codec else None,
+        config.public_text,
+        Path(recipe.data.cache) / "text",
+    )
+    require_fit(frozen, model)
+    for directory in (config.start, "" if config.couples else config.teacher):
+        if directory:
+            frozen.require_text_of(Path(directory))
+    return frozen
 
 
 def _generator_stage(recipe: Recipe, model: ModelConfig, report: Report) -> GeneratorStage:
     """The generator's stage on windows of real sound, or on stored couples."""
     assert recipe.generator is not None
-    frozen = _frozen(recipe, model)
+    frozen = frozen_parts(recipe, model)
     if not recipe.generator.couples:
         train, validation = _latent_sets(recipe, model, frozen, report)
         if train is None:
             raise DataError(f"{recipe.data.folder}: no clips in the train split")
-        return GeneratorStage(recipe.generator, model, train, validation, frozen.codec)
-    origin = origin_of(frozen.checkpoint, frozen.directory)
-    couples = CoupleData(Path(recipe.generator.couples), origin)
-    texts = {*couples.captions, *recipe.generator.sample_prompts}
-    couples.encode(frozen.encoder, frozen.tokenize, texts)
+        wordings = None
+        if recipe.generator.text.active:
+            labels = [label for record in train.records for label in record["labels"]]
+            captioner = Captioner.load(recipe.data.captions)
+            wordings = WordingPool(recipe.generator.text, captioner, labels, train, recipe.data.seed)
+            _encode(train, wordings.captions, frozen, report)
+        return GeneratorStage(recipe.generator, model, train, validation, frozen, wordings)
+    couples = CoupleData(Path(recipe.generator.couples), origin_of(frozen.codec, frozen.text))
+    _encode(couples, {*couples.captions, *recipe.generator.sample_prompts}, frozen, report)
     # Couples need no clips: without a folder there is nothing to validate on, and that is all.
     held = _latent_sets(recipe, model, frozen, report, ("val",)) if recipe.data.folder else [None]
-    return GeneratorStage(recipe.generator, model, couples, held[0], frozen.codec)
+    return GeneratorStage(recipe.generator, model, couples, held[0], frozen)
+
+
+def model_of(recipe: Recipe) -> ModelConfig:
+    """The model a recipe trains a part of: its preset, told its texts by public networks where it has any.
+
+    Raises:
+        ConfigError: unknown preset, or public text without a T5.
+        DataError: a folder of public weights cannot be read.
+    """
+    model = preset(recipe.preset)
+    public = None if recipe.generator is None else recipe.generator.public_text
+    return model if public is None else with_public_text(model, public)
 
 
 def build_stage(recipe: Recipe, model: ModelConfig, report: Report) -> Stage:
@@ -223,10 +232,12 @@ def run_recipe(
         ConfigError, DataError, TrainingError: one line each.
     """
     settings = load_recipe(recipe, overrides)
-    model = preset(settings.preset)
+    model = model_of(settings)
     figures = describe(settings, model)
     if dry_run:
         return figures
+    if settings.stage != "tagger":
+        require_model(Path(settings.checkpoint), model)
     directory = output or Path("runs") / settings.name
     has_run = (directory / "checkpoints").is_dir() and any((directory / "checkpoints").iterdir())
     if has_run and not resume:

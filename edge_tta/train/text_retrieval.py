@@ -20,9 +20,9 @@ from torch.nn import functional as F
 
 from edge_tta.model.text_encoder import TextEncoder
 from edge_tta.text import Tokenizer, normalise
-from edge_tta.train.caption_features import pad_ids
 from edge_tta.train.data.captions import Captioner
 from edge_tta.train.teacher import Teacher
+from edge_tta.train.text_conditioner import pad_ids
 
 Encode = Callable[[list[str]], Tensor]
 """Texts to float32 [N, width] of length 1."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge_tta.errors import MissingExtraError
 from edge_tta.evaluate.spectrogram import Panel, write_sheet
-from edge_tta.train.loop import Progress
+from edge_tta.train.progress import Progress
 
 
 def write_examples(

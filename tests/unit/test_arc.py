@@ -12,7 +12,7 @@ from flow_cases import TINY, condition_of, generator_of, latents_of, network
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edge_tta.flow.log_snr import LogSnrUniform, ShiftedLogitNormal, ping_pong_grid
+from edge_tta.flow.log_snr import LogSnrUniform, ShiftedLogitNormal
 from edge_tta.flow.objectives.arc import (
     DISCRIMINATOR,
     Arc,
@@ -29,6 +29,7 @@ from edge_tta.flow.ping_pong import denoise, ping_pong
 from edge_tta.model.generator import Generator
 from edge_tta.model.latent_discriminator import LatentDiscriminator, blocks_kept, without_weight_gradients
 from edge_tta.model.presets import PRESETS
+from edge_tta.times import ping_pong_grid
 from edge_tta.train.stages.generator import GeneratorStageConfig
 
 

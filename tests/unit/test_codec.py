@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from edge_tta.config import AudioSpec, CodecConfig
-from edge_tta.model.codec import Codec, Spectrum, StftGeometry
+from edge_tta.model.codec import Codec, Spectrum
+from edge_tta.model.stft import StftGeometry
 from edge_tta.train.codec_losses import (
     MelLoss,
     SpectrumLoss,

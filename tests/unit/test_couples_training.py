@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_data import write_checkpoint
 from typer.testing import CliRunner
 
 from edge_tta.cli.main import app
@@ -25,29 +26,19 @@ from edge_tta.flow.objectives.method import GENERATOR
 from edge_tta.flow.objectives.one_step import OneStepDistillation
 from edge_tta.flow.objectives.reflow import Reflow
 from edge_tta.flow.sampler import sample
-from edge_tta.model.checkpoint import ModelCheckpoint, load_model_checkpoint, save_part
-from edge_tta.model.codec import Codec
-from edge_tta.text import Tokenizer
+from edge_tta.model.checkpoint import load_model_checkpoint, read_config, save_part
 from edge_tta.train.couple_data import CoupleData, origin_of
-from edge_tta.train.couples import CouplePlan, change_simulation, make_couples, plan_of_recipe
+from edge_tta.train.couple_plan import CouplePlan, change_simulation, plan_of_recipe
+from edge_tta.train.couples import make_couples
 from edge_tta.train.data.captions import Captioner
 from edge_tta.train.data.windows import WindowPolicy
+from edge_tta.train.frozen import load_frozen
 from edge_tta.train.recipes import load_recipe
 from edge_tta.train.run import run_recipe
 from edge_tta.train.stages.generator import GeneratorStage, GeneratorStageConfig
-from export.tiny import tiny_checkpoint
 
 SHORT = WindowPolicy(min_seconds=0.06, short_seconds=0.1, max_seconds=0.2, mixture_share=0.3)
 """16 to 64 latent frames of the tiny model."""
-
-
-def write_checkpoint(folder: Path) -> ModelCheckpoint:
-    tiny = tiny_checkpoint()
-    for part in ("codec", "text_encoder", "generator"):
-        save_part(folder, tiny.config, part, getattr(tiny, part))
-    assert tiny.tokenizer is not None
-    (folder / "tokenizer.model").write_bytes(tiny.tokenizer)
-    return tiny
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +63,9 @@ def couples(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def data_of(model: Path, couples: Path) -> CoupleData:
-    loaded = load_model_checkpoint(model)
-    assert loaded.text_encoder is not None and loaded.tokenizer is not None
-    data = CoupleData(couples, origin_of(loaded, model))
-    tokenizer = Tokenizer(loaded.tokenizer, loaded.config.text_encoder.max_tokens)
-    data.encode(loaded.text_encoder, lambda text: tokenizer.encode(text).ids.tolist(), data.captions)
+    frozen = load_frozen(model, None, None, Path("unused"))
+    data = CoupleData(couples, origin_of(frozen.codec, frozen.text))
+    data.encode(frozen.text, data.captions)
     return data
 
 
@@ -206,12 +195,11 @@ def test_a_folder_without_couples_says_how_to_make_them(model: Path, tmp_path: P
 
 
 def stage_of(model: Path, couples: Path, **settings: Any) -> GeneratorStage:
-    loaded = load_model_checkpoint(model)
-    assert isinstance(loaded.codec, Codec)
+    frozen = load_frozen(model, None, None, Path("unused"))
     config = GeneratorStageConfig(
         start=str(model), teacher="nowhere", couples=str(couples), frames=400, **settings
     )
-    return GeneratorStage(config, loaded.config, data_of(model, couples), None, loaded.codec)
+    return GeneratorStage(config, read_config(model), data_of(model, couples), None, frozen)
 
 
 def test_batches_are_never_paired_anew(model: Path, couples: Path) -> None:
@@ -278,10 +266,12 @@ def test_couples_are_for_objectives_that_learn_from_them() -> None:
 
 
 def test_new_settings_at_their_defaults_leave_the_digest_of_a_recipe() -> None:
-    """Runs begun before there were couples and grammars can be resumed."""
+    """Runs begun before there were couples, grammars and public text can be resumed."""
     recipe = load_recipe("reflow")
     plain = to_dict(recipe)
-    del plain["generator"]["couples"], plain["generator"]["sample_seconds"], plain["data"]["captions"]
+    for name in ("codec", "couples", "public_text", "quantization", "sample_seconds", "text"):
+        del plain["generator"][name]
+    del plain["data"]["captions"]
     assert recipe.digest() == dict_digest(plain)
     for override in ("generator.couples=somewhere", "data.captions=digits"):
         assert load_recipe("reflow", [override]).digest() != recipe.digest()

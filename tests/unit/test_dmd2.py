@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_tta.errors import ConfigError
-from edge_tta.flow.log_snr import ping_pong_grid
 from edge_tta.flow.objectives.dmd2 import FAKE_SCORE, Dmd2, matching_gradient, matching_loss
 from edge_tta.flow.objectives.method import GENERATOR
 from edge_tta.flow.path import interpolate, per_row
 from edge_tta.model.latent_discriminator import JudgingGenerator
+from edge_tta.times import ping_pong_grid
 from edge_tta.train.stages.generator import GeneratorStageConfig
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,107 +11,16 @@ import torch
 
 pytest.importorskip("transformers", reason="needs the public extra")
 
-from transformers import (
-    ClapAudioConfig,
-    ClapConfig,
-    ClapFeatureExtractor,
-    ClapModel,
-    ClapTextConfig,
-    RobertaTokenizerFast,
-    T5Config,
-    T5ForConditionalGeneration,
-)
+from public_weights import TEXTS, WIDTH, write_clap, write_t5
 
-from edge_tta.bundle import Bundle
-from edge_tta.bundle.assemble import describe, write_bundle
-from edge_tta.bundle.manifest import StageFile, TokenizerFile
 from edge_tta.bundle.onnx_inspect import inspect_onnx
 from edge_tta.errors import ConfigError, DataError, RequestError
 from edge_tta.evaluate.embedders import TextEmbedder, open_embedder
-from edge_tta.model.public_t5 import load_t5, sentence_vector
-from edge_tta.runtime.pipeline import TextToAudio
-from edge_tta.runtime.request import GenerationRequest
-from edge_tta.train.latents import LatentSet
-from edge_tta.train.public_text import PublicText, read_shard
-
-TEXTS = ("rain on a tin roof", "a dog barks twice in the yard", "wind and distant thunder", "an engine idles")
-WIDTH = 8
-"""Width of the toy bundle's text features, so that the exported encoder fits into it."""
-
-
-def write_t5(folder: Path, **changes: int) -> Path:
-    """A tiny FLAN-T5: gated feed-forward, untied tables, ``spiece.model`` with pad 0, end 1, unknown 2."""
-    import sentencepiece
-
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(TEXTS * 3),
-        model_writer=model,
-        vocab_size=300,
-        hard_vocab_limit=False,
-        byte_fallback=True,
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=-1,
-        num_threads=1,
-        minloglevel=2,
-    )
-    settings = {"d_model": WIDTH, "d_kv": 32, "d_ff": 256, "num_layers": 2, "num_heads": 4} | changes
-    config = T5Config(
-        vocab_size=320,
-        num_decoder_layers=1,
-        feed_forward_proj="gated-gelu",
-        tie_word_embeddings=False,
-        decoder_start_token_id=0,
-        **settings,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = T5ForConditionalGeneration(config)
-        with torch.no_grad():
-            network.shared.weight.normal_()
-    network.save_pretrained(folder)
-    (folder / "spiece.model").write_bytes(model.getvalue())
-    return folder
-
-
-def write_clap(folder: Path) -> Path:
-    """A tiny CLAP with its feature extractor and a byte-level tokenizer."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    words = Tokenizer(models.BPE(unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    words.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    words.train_from_iterator(
-        TEXTS, trainers.BpeTrainer(vocab_size=320, special_tokens=special, initial_alphabet=alphabet)
-    )
-    words.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
-    RobertaTokenizerFast(tokenizer_object=words).save_pretrained(folder)
-    text = ClapTextConfig(
-        vocab_size=320,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        projection_dim=12,
-    )
-    audio = ClapAudioConfig(
-        patch_embeds_hidden_size=4,
-        hidden_size=32,
-        depths=[1, 1, 1, 1],
-        num_attention_heads=[1, 1, 1, 1],
-        projection_dim=12,
-        num_classes=5,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = ClapConfig(text_config=text.to_dict(), audio_config=audio.to_dict(), projection_dim=12)
-        ClapModel(config).save_pretrained(folder)
-    ClapFeatureExtractor(truncation="rand_trunc").save_pretrained(folder)
-    return folder
+from edge_tta.model.presets import preset
+from edge_tta.model.public_t5 import T5TextEncoder, load_t5
+from edge_tta.train import public_text
+from edge_tta.train.caption_features import CaptionFeatures
+from edge_tta.train.public_text import PublicText, PublicTextConfig, read_shard, with_public_text
 
 
 @pytest.fixture(scope="module")
@@ -228,22 +135,69 @@ def test_features_are_cached_by_weights_and_text(
     assert other.digest != first.digest and not other._known
 
 
-def test_a_set_of_windows_takes_the_features(t5: Path, clap: Path) -> None:
-    encoder = PublicText(t5, clap=clap)
-    records = [{"captions": list(TEXTS[:2])}, {"captions": [TEXTS[1], TEXTS[2]]}]
-    windows = SimpleNamespace(records=records, features={}, pooled={})
-    encoder.encode_captions(windows, extra=[TEXTS[3]])  # type: ignore[arg-type]
-    assert set(windows.features) == set(windows.pooled) == set(TEXTS)
-    seconds = torch.ones(2)
-    condition = LatentSet.condition(windows, (TEXTS[0], TEXTS[1]), seconds)  # type: ignore[arg-type]
-    tokens, mask, pooled = encoder.batch(TEXTS[:2])
-    # Windows pad their texts to few lengths; beyond the longest text there is nothing.
-    longest = tokens.shape[1]
-    assert torch.equal(condition.tokens[:, :longest], tokens)
-    assert torch.equal(condition.text_mask[:, :longest], mask)
-    assert not condition.text_mask[:, longest:].any() and not condition.tokens[:, longest:].any()
-    assert torch.equal(condition.pooled, pooled)
-    assert mask.sum(1).tolist() == [len(windows.features[text]) for text in TEXTS[:2]]
+def test_windows_and_couples_are_conditioned_on_the_features(t5: Path, clap: Path) -> None:
+    text = PublicText(t5, clap=clap)
+    captions = CaptionFeatures()
+    told: list[tuple[int, int]] = []
+    captions.encode(text, TEXTS, lambda *news: told.append(news))
+    assert set(captions.features) == set(captions.pooled) == set(TEXTS) and told[-1] == (4, 4)
+    condition = captions.condition(TEXTS[:2], torch.ones(2))
+    features = text.encode(TEXTS[:2])
+    for row, caption in enumerate(TEXTS[:2]):
+        own = torch.from_numpy(features[caption].tokens.astype(np.float32))
+        assert torch.equal(condition.tokens[row, : len(own)], own)
+        assert condition.text_mask[row].tolist() == [
+            place < len(own) for place in range(condition.text_mask.shape[1])
+        ]
+        assert not condition.tokens[row, len(own) :].any()
+        assert torch.equal(condition.pooled[row], torch.from_numpy(features[caption].pooled))
+
+
+def test_an_interruption_loses_at_most_a_shard(
+    t5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(public_text, "SHARD_TEXTS", 2)
+    monkeypatch.setattr(public_text, "BATCH", 1)
+
+    def stop(done: int, _: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        PublicText(t5, tmp_path).encode(TEXTS, stop)
+    told: list[tuple[int, int]] = []
+    found = PublicText(t5, tmp_path).encode(TEXTS, lambda *news: told.append(news))
+    assert told == [(1, 2), (2, 2)]
+    whole = PublicText(t5).encode(TEXTS)
+    assert all(np.array_equal(found[text].tokens, whole[text].tokens) for text in TEXTS)
+
+
+def test_the_shape_is_known_from_the_settings_alone(t5: Path, clap: Path, tmp_path: Path) -> None:
+    model = preset("edge-tiny")
+    for folder, width in (("", WIDTH), (str(clap), 12)):
+        settings = PublicTextConfig(str(t5), folder, max_tokens=20)
+        found = with_public_text(model, settings)
+        assert found.generator.text_width == found.text_encoder.width == width
+        assert (found.text_encoder.max_tokens, found.text_encoder.depth, found.text_encoder.vocab_size) == (
+            20,
+            2,
+            320,
+        )
+        assert found.name == "edge-tiny-t5" and found.codec == model.codec
+        assert PublicText(t5, clap=Path(folder) if folder else None).width == width
+    for text, message in (
+        ("{", "no JSON"),
+        ("[]", "no JSON object"),
+        ('{"d_model": "wide"}', "not that of a T5"),
+    ):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(DataError, match=message):
+            with_public_text(model, PublicTextConfig(str(tmp_path)))
+    (tmp_path / "config.json").write_text((t5 / "config.json").read_text())
+    with pytest.raises(DataError, match="projection_dim is None"):
+        with_public_text(model, PublicTextConfig(str(t5), str(tmp_path)))
+    with pytest.raises(ConfigError, match=r"give generator\.public_text\.t5"):
+        with_public_text(model, PublicTextConfig())
 
 
 def test_a_folder_without_t5_is_one_line(t5: Path, clap: Path, tmp_path: Path) -> None:
@@ -270,7 +224,7 @@ def graphs(t5: Path) -> dict[str, bytes]:
     pytest.importorskip("optimum.exporters.onnx", reason="needs the public extra")
     from export.t5_encoder import t5_encoder_graphs
 
-    return t5_encoder_graphs(t5)
+    return t5_encoder_graphs(T5TextEncoder(load_t5(t5)))
 
 
 def signal_to_noise(expected: np.ndarray, found: np.ndarray) -> float:
@@ -287,13 +241,12 @@ def run_graph(graph: bytes, ids: np.ndarray) -> list[np.ndarray]:
 
 
 def test_the_exported_encoder_is_torch_s(t5: Path, graphs: dict[str, bytes]) -> None:
-    encoder, text = load_t5(t5), PublicText(t5)
+    encoder, text = T5TextEncoder(load_t5(t5)), PublicText(t5)
     random = np.random.default_rng(0)
     for length in (1, 2, 16, 77):
         ids = np.append(random.integers(3, 300, length - 1), 1)[None].astype(np.int64)
         with torch.inference_mode():
-            tokens = encoder(input_ids=torch.from_numpy(ids)).last_hidden_state
-            expected = tokens.numpy(), sentence_vector(tokens).numpy()
+            expected = [part.numpy() for part in encoder(torch.from_numpy(ids))]
         for precision, least in (("fp32", 90.0), ("int8", 20.0)):
             for want, got in zip(expected, run_graph(graphs[precision], ids), strict=True):
                 assert want.shape == got.shape
@@ -322,39 +275,7 @@ def test_the_exported_files_are_acceptable_and_the_same_every_time(
     assert large.count(onnx.TensorProto.FLOAT) == 2
     assert large.count(onnx.TensorProto.INT8) == 12
     assert large.count(onnx.TensorProto.UINT8) == 1  # the token table
-    assert t5_encoder_graphs(t5) == graphs
+    encoder = T5TextEncoder(load_t5(t5))
+    assert t5_encoder_graphs(encoder) == graphs
     with pytest.raises(ConfigError, match=r"\*/nothing/\*"):
-        t5_encoder_graphs(t5, keep_float=["*/nothing/*"])
-
-
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_the_runtime_uses_it_as_text_encoder(
-    precision: str, t5: Path, graphs: dict[str, bytes], toy_bundle: Path, tmp_path: Path
-) -> None:
-    from export.t5_encoder import t5_encoder_ports
-
-    opened = Bundle.open(toy_bundle)
-    files = {entry.file: opened.read(entry) for entry in opened.manifest.files()}
-    files["tokenizer.model"] = (t5 / "spiece.model").read_bytes()
-    files["t5/text_encoder.onnx"] = graphs[precision]
-    del files["onnx/text_encoder.onnx"]
-    inputs, outputs = t5_encoder_ports(WIDTH)
-    stage = StageFile(
-        **describe("t5/text_encoder.onnx", graphs[precision]).model_dump(), inputs=inputs, outputs=outputs
-    )
-    variant = opened.manifest.variants[f"ort-{precision}"]
-    variant = variant.model_copy(update={"stages": {**variant.stages, "text_encoder": stage}})
-    tokenizer = TokenizerFile(
-        **describe("tokenizer.model", files["tokenizer.model"]).model_dump(),
-        max_tokens=opened.manifest.tokenizer.max_tokens,
-    )
-    manifest = opened.manifest.model_copy(
-        update={"variants": {f"ort-{precision}": variant}, "tokenizer": tokenizer}
-    )
-    write_bundle(tmp_path / "bundle", manifest, files)
-    with TextToAudio.open(tmp_path / "bundle", backend="ort", precision=precision) as model:
-        sounds = [
-            model.generate(GenerationRequest(text, seconds=0.5, seed=1)).audio.samples for text in TEXTS[:2]
-        ]
-    assert np.isfinite(sounds[0]).all() and np.abs(sounds[0]).max() > 0
-    assert not np.array_equal(sounds[0], sounds[1])
+        t5_encoder_graphs(encoder, keep_float=["*/nothing/*"])

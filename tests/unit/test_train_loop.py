@@ -20,7 +20,8 @@ from edge_tta.train.checkpoint import complete_checkpoints, newest_run_state
 from edge_tta.train.ema import MovingAverage
 from edge_tta.train.guards import DivergenceGuard
 from edge_tta.train.log import RunLog
-from edge_tta.train.loop import STREAM, LoopConfig, Trainer, learning_rate
+from edge_tta.train.loop import STREAM, Trainer
+from edge_tta.train.loop_config import LoopConfig, learning_rate
 from edge_tta.train.processes import Processes
 
 
@@ -108,6 +109,35 @@ def test_resume_is_bit_exact(tmp_path: Path, groups: int) -> None:
     assert second.resume() and second.step == 10
     second.train()
     assert same(snapshot(whole), snapshot(second))
+
+
+@pytest.mark.parametrize("stop", [3, 6, 12])
+def test_a_resumed_run_leaves_the_log_of_a_whole_one(tmp_path: Path, stop: int) -> None:
+    """Intervals of log and checkpoints do not meet, and a record is a mean over all steps since the one before."""
+    settings = config(12, log_every=5, checkpoint_every=3, validate_every=4)
+    Trainer(Line(), settings, tmp_path / "whole").train()
+
+    first = Trainer(Line(), settings, tmp_path / "parts")
+    save = first.save
+
+    def save_and_die() -> None:
+        save()
+        if first.step == stop:
+            raise KeyboardInterrupt
+
+    first.save = save_and_die  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        first.train()
+    second = Trainer(Line(), settings, tmp_path / "parts")
+    assert second.resume() and second.step == stop
+    second.train()
+    logs = []
+    for part in ("whole", "parts"):
+        lines = (tmp_path / part / "log.jsonl").read_text().splitlines()
+        records = [json.loads(line) for line in lines]
+        logs.append([{k: v for k, v in record.items() if k != "seconds_per_step"} for record in records])
+    assert logs[0] == logs[1]
+    assert [record["step"] for record in logs[0]] == [4, 5, 8, 10, 12, 12]
 
 
 def test_training_learns(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from edge_tta.flow.log_snr import LogSnrUniform, ShiftedLogitNormal
 from edge_tta.flow.objectives.method import GENERATOR, Method, SamplerName
-from edge_tta.flow.path import Condition, interpolate, normal_like
+from edge_tta.flow.path import Condition, interpolate, joined, normal_like
 from edge_tta.flow.ping_pong import denoise
 from edge_tta.flow.times import LogitNormal, Uniform
 from edge_tta.model.latent_discriminator import LatentDiscriminator, without_weight_gradients
@@ -89,16 +89,6 @@ def derange(classes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor
     partner = torch.empty_like(line)
     partner[line] = line.roll(-turn)
     return partner, classes[partner] != classes
-
-
-def _joined(*parts: Condition) -> Condition:
-    """Rows of several conditions one after the other."""
-    return Condition(
-        *(
-            torch.cat([getattr(part, name) for part in parts])
-            for name in ("tokens", "pooled", "text_mask", "seconds")
-        )
-    )
 
 
 def judge(discriminator: nn.Module, latent: Tensor, time: Tensor, condition: Condition) -> Tensor:
@@ -184,7 +174,7 @@ class Arc:
         if self.penalty_weight > 0:
             latents += [part + self.penalty_sigma * normal_like(part, draws) for part in latents[:2]]
             texts += [condition, condition]
-        scores = judge(discriminator, torch.cat(latents), level.repeat(len(latents)), _joined(*texts))
+        scores = judge(discriminator, torch.cat(latents), level.repeat(len(latents)), joined(*texts))
         real_scores, fake_scores, wrong_scores, *moved = scores.chunk(len(latents))
         relativistic = discriminator_loss(real_scores, fake_scores)
         contrastive = contrastive_loss(real_scores, wrong_scores, valid)

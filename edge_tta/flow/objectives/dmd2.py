@@ -32,13 +32,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_tta.errors import ConfigError
-from edge_tta.flow.log_snr import ping_pong_grid
 from edge_tta.flow.objectives.mean_flow import guided_teacher_velocity
 from edge_tta.flow.objectives.method import GENERATOR, Method, SamplerName
 from edge_tta.flow.path import Condition, interpolate, normal_like, per_row
 from edge_tta.flow.ping_pong import denoise
 from edge_tta.flow.times import TimeSampler, Uniform
 from edge_tta.model.latent_discriminator import JudgingGenerator, without_weight_gradients
+from edge_tta.times import ping_pong_grid
 
 FAKE_SCORE = "fake_score"
 """Name of the fake-score network and its optimiser."""

@@ -62,7 +62,7 @@ class IntegratedFlow:
                 kept.clear()
                 # The number alone decides the draws, so that a run resumed in the middle of a reuse goes on exactly.
                 own = Generator().manual_seed(2**40 + number)
-                kept[number] = self.couples(teacher, data, condition, own)
+                kept[number] = self.couples(teacher, data, condition.plain or condition, own)
             return self.losses(generator, kept[number], condition)
 
         return GeneratorAlone(generator, losses)

@@ -26,6 +26,7 @@ class LabelWords:
     events: tuple[str, ...]
     nouns: tuple[str, ...]
     adjectives: tuple[str, ...] = ()
+    wordings: tuple[str, ...] = ()
 
 
 _SOUND_OF = (
@@ -57,6 +58,7 @@ class Captioner:
         settings: places by name, as in ``captions.toml``.
         event_forms: what may be made of an event, each with one pair of braces.
         noun_forms: what may be made of a noun.
+        contexts: scenes that may follow any free wording and say nothing about the sound.
     """
 
     def __init__(
@@ -65,8 +67,9 @@ class Captioner:
         settings: dict[str, tuple[str, ...]],
         event_forms: tuple[str, ...] = _SOUND_OF,
         noun_forms: tuple[str, ...] = _NOUN_FORMS,
+        contexts: tuple[str, ...] = (),
     ) -> None:
-        self.labels, self.settings = labels, {"none": (), **settings}
+        self.labels, self.settings, self.contexts = labels, {"none": (), **settings}, contexts
         self.event_forms, self.noun_forms = event_forms, noun_forms
 
     @classmethod
@@ -103,7 +106,9 @@ class Captioner:
             }
             settings = {key: tuple(places) for key, places in document.get("settings", {}).items()}
             forms = {key: tuple(lines) for key, lines in document.get("forms", {}).items()}
-            grammar = cls(labels, settings, forms.get("events", _SOUND_OF), forms.get("nouns", _NOUN_FORMS))
+            contexts = tuple(document.get("contexts", {}).get("any", ()))
+            nouns, events = forms.get("nouns", _NOUN_FORMS), forms.get("events", _SOUND_OF)
+            grammar = cls(labels, settings, events, nouns, contexts)
         except (tomllib.TOMLDecodeError, ConfigError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{name}: no caption grammar ({error})") from error
         for form in (*grammar.event_forms, *grammar.noun_forms):
@@ -137,6 +142,20 @@ class Captioner:
             text = f"{text}{joint}{_pick(rng, places)}"
         return text
 
+    def plain(self, label: str) -> str:
+        """The first and plainest wording of a label."""
+        return self.words(label).events[0]
+
+    def free(self, label: str, rng: Generator) -> str:
+        """A wording in any words, often in a scene that says nothing about the sound."""
+        words = self.words(label)
+        text = (
+            _pick(rng, words.wordings) if words.wordings and rng.random() < 0.7 else self.phrase(label, rng)
+        )
+        if self.contexts and rng.random() < 0.35:
+            text = f"{text} {_pick(rng, self.contexts)}"
+        return self.finish(text, rng)
+
     def caption(self, label: str, rng: Generator) -> str:
         """One wording with natural variation of case and punctuation."""
         return self.finish(self.phrase(label, rng), rng)
@@ -167,14 +186,18 @@ class Captioner:
         words = self.words(label)
         text = text.lower().strip().rstrip(".")
         stems = {text}
+        for context in self.contexts:
+            stems.add(text.removesuffix(f" {context}"))
         for place in self.settings[words.settings]:
             for joint in (" ", ", "):
-                if text.endswith(joint + place):
-                    stems.add(text.removesuffix(joint + place))
+                stems |= {stem.removesuffix(joint + place) for stem in stems}
         nouns = {
             *words.nouns,
             *(f"{adjective} {noun}" for adjective in words.adjectives for noun in words.nouns),
         }
-        said = {form.format(noun) for form in self.noun_forms for noun in nouns}
-        said |= {*words.events, *(form.format(event) for form in self.event_forms for event in words.events)}
-        return not stems.isdisjoint(said)
+        said = {form.format(noun) for form in self.noun_forms for noun in nouns} | {
+            *words.events,
+            *words.wordings,
+        }
+        said |= {form.format(event) for form in self.event_forms for event in words.events}
+        return not {stem.rstrip(".") for stem in stems}.isdisjoint(text.lower().rstrip(".") for text in said)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -24,13 +24,17 @@ from edge_tta.flow.objectives.reflow import Reflow
 from edge_tta.flow.ping_pong import ping_pong
 from edge_tta.flow.sampler import sample
 from edge_tta.model.checkpoint import load_model_checkpoint, save_part
-from edge_tta.model.codec import Codec
+from edge_tta.model.fake_quantization import fake_quantize
 from edge_tta.model.generator import Generator
+from edge_tta.model.scheme import StageScheme
 from edge_tta.noise import gaussian_noise
 from edge_tta.train.batches import to_device
 from edge_tta.train.couple_data import CoupleBatch, CoupleData
+from edge_tta.train.frozen import FrozenParts
 from edge_tta.train.latents import Batch, LatentSet
+from edge_tta.train.public_text import PublicTextConfig
 from edge_tta.train.track import write_examples
+from edge_tta.train.wordings import TextVariety, WordingPool
 
 OBJECTIVES = (
     "flow_matching",
@@ -57,6 +61,10 @@ class GeneratorStageConfig:
     couples: str = ""
     """Folder of stored couples that ``reflow`` or ``one_step`` learns from in place of a teacher. They are used
     whole, so the settings of length and reuse below do not count."""
+    codec: str = ""
+    """Checkpoint directory of the codec, which is copied beside the generator; empty for the trained checkpoint's."""
+    public_text: PublicTextConfig | None = None
+    """Public networks that captions are told by; none for the text encoder of the checkpoint."""
     frames: int = 2400
     """Latent frames in a batch."""
     max_frames: int = 259
@@ -76,6 +84,10 @@ class GeneratorStageConfig:
     sample_seconds: float = 4.0
     compile: bool = False
     """Train through ``torch.compile``: on CPUs about twice as fast with bf16, after a minute of compiling."""
+    text: TextVariety = field(default_factory=TextVariety)
+    """How much what the generator is told varies from step to step."""
+    quantization: StageScheme | None = None
+    """Layers that train as their quantized form will compute, as the generator's table in a quantization recipe."""
     reuse: int = 1
     """Steps that train on the same batch: a teacher's answer may cost more than learning from it."""
     flow_matching: FlowMatching | None = None
@@ -123,7 +135,8 @@ class GeneratorStage:
         model: model configuration.
         data: cached latents and text features of training windows, or stored couples.
         validation: the same of validation clips, or None.
-        codec: for sample sounds.
+        frozen: codec, for sample sounds, and what the data's text features come from.
+        wordings: where the text of every step comes from; None for the stored captions.
     """
 
     def __init__(
@@ -132,15 +145,11 @@ class GeneratorStage:
         model: ModelConfig,
         data: LatentSet | CoupleData,
         validation: LatentSet | None,
-        codec: Codec,
+        frozen: FrozenParts,
+        wordings: WordingPool | None = None,
     ) -> None:
-        self.config, self.model, self.data, self.validation, self.codec = (
-            config,
-            model,
-            data,
-            validation,
-            codec,
-        )
+        self.config, self.model, self.frozen = config, model, frozen
+        self.data, self.validation, self.wordings = data, validation, wordings
         self.device = torch.device("cpu")
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
@@ -149,7 +158,12 @@ class GeneratorStage:
         if config.teacher and not config.couples:
             self.teacher = self._load(Path(config.teacher)).requires_grad_(False)
         if config.start:
-            self.generator.load_state_dict(self._load(Path(config.start)).state_dict(), strict=True)
+            start = self._load(Path(config.start))
+            if start.config != model.generator:
+                raise ConfigError(f"{config.start} holds a generator of another shape than {model.name} has")
+            self.generator.load_state_dict(start.state_dict(), strict=True)
+        if config.quantization is not None:
+            fake_quantize(self.generator, config.quantization, "generator")
         networks: list[nn.Module | None] = [self.generator, self.teacher]
         if config.compile:
             networks = [None if network is None else _compiled(network) for network in networks]
@@ -191,7 +205,7 @@ class GeneratorStage:
     def to(self, device: torch.device) -> None:
         """Move generator, teacher, the method's networks and the codec."""
         self.device = device
-        for module in (self.generator, self.teacher, self.codec, *self.method.modules().values()):
+        for module in (self.generator, self.teacher, self.frozen.codec, *self.method.modules().values()):
             if module is not None:
                 module.to(device)
 
@@ -199,11 +213,13 @@ class GeneratorStage:
         """Windows of about equal length, or stored couples of one length with their own captions."""
         if isinstance(self.data, CoupleData):
             return self.data.batch(self.config.seed, step, self.config.frames)
-        step //= self.config.reuse
-        draw = torch.rand((), generator=torch.Generator().manual_seed(self.config.seed * 2**20 + step))
+        number = step // self.config.reuse
+        draw = torch.rand((), generator=torch.Generator().manual_seed(self.config.seed * 2**20 + number))
         short = float(draw) < self.config.short_step_share
         cap = self.config.short_frames if short else self.config.max_frames
-        return self.data.batch(self.config.seed, step, self.config.frames, cap)
+        batch = self.data.batch(self.config.seed, number, self.config.frames, cap)
+        # The same windows again, but never told in the same words.
+        return batch if self.wordings is None else self.wordings.vary(batch, self.config.seed, step)
 
     def losses(self, group: str, batch: Batch | CoupleBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """The method's losses."""
@@ -247,9 +263,10 @@ class GeneratorStage:
         else:
             latents = sample(self.generator, rows, condition, steps, guidance, classifier_free=flow_only)
         with torch.no_grad():
-            waveforms = self.codec.decode(latents).cpu()
+            waveforms = self.frozen.codec.decode(latents).cpu()
         write_examples(directory, list(prompts), [row.numpy() for row in waveforms], audio.sample_rate)
 
     def export(self, directory: Path) -> None:
-        """Write ``generator.safetensors``."""
+        """Write ``generator.safetensors``, and beside it what it needs and was read from elsewhere."""
         save_part(directory, self.model, "generator", self.generator)
+        self.frozen.accompany(directory, self.model)

@@ -18,9 +18,9 @@ from edge_tta.config import ModelConfig
 from edge_tta.errors import ConfigError, DataError
 from edge_tta.model.checkpoint import save_part, write_atomically
 from edge_tta.text import Tokenizer
-from edge_tta.train.caption_features import pad_ids
 from edge_tta.train.data.captions import Captioner
 from edge_tta.train.teacher import Teacher, start_student
+from edge_tta.train.text_conditioner import pad_ids
 from edge_tta.train.text_retrieval import (
     misspell,
     paraphrase_prompts,

@@ -1,0 +1,122 @@
+"""What a generator is trained with and does not change: a codec, and what turns its captions into features."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_tta.audio import write_file
+from edge_tta.config import ModelConfig
+from edge_tta.errors import ConfigError
+from edge_tta.model.checkpoint import load_model_checkpoint, part_files, read_config, save_config
+from edge_tta.model.codec import Codec
+from edge_tta.model.text_encoder import TextEncoder
+from edge_tta.model.text_source import TextSource, read_text_source, save_text_source
+from edge_tta.train.public_text import PublicText, PublicTextConfig
+from edge_tta.train.text_conditioner import CompactText, TextConditioner
+
+
+@dataclass(frozen=True)
+class FrozenParts:
+    """Codec and text of a training run."""
+
+    codec: Codec
+    codec_directory: Path
+    """Checkpoint that the codec comes from."""
+    text: TextConditioner
+    source: TextSource | None
+    """Public networks behind ``text``; None for the compact text encoder of the checkpoint."""
+
+    def require_text_of(self, directory: Path) -> None:
+        """Check that a generator was trained on the features of the same text networks.
+
+        Raises:
+            ConfigError: it was trained on others; of compact encoders nothing is recorded.
+        """
+        found = read_text_source(directory)
+        if found != self.source:
+            theirs, ours = (
+                "a compact text encoder" if source is None else _named(source)
+                for source in (found, self.source)
+            )
+            raise ConfigError(f"{directory} was trained on the features of {theirs}, this run has {ours}")
+
+    def accompany(self, directory: Path, model: ModelConfig) -> None:
+        """Put beside a trained generator what it needs and was read from elsewhere.
+
+        Raises:
+            ConfigError: the folder holds another model.
+            OutputError: it cannot be written.
+        """
+        if self.codec_directory.resolve() != directory.resolve():
+            save_config(directory, model)
+            for path in part_files(self.codec_directory, "codec"):
+                write_file(directory / path.name, path.read_bytes())
+        if self.source is not None:
+            save_text_source(directory, self.source)
+
+
+def codec_digest(directory: Path) -> str:
+    """SHA-256 over the codec's files: a copied checkpoint shares the latents of the one it was copied from."""
+    digest = hashlib.sha256()
+    for path in part_files(directory, "codec"):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def load_frozen(
+    checkpoint: Path, codec: Path | None, public: PublicTextConfig | None, text_cache: Path
+) -> FrozenParts:
+    """Read what a generator is trained with.
+
+    Args:
+        checkpoint: model checkpoint that is trained; its text encoder conditions unless ``public`` is given.
+        codec: checkpoint of the codec; None for ``checkpoint``.
+        public: public networks in place of the text encoder.
+        text_cache: folder for features of public networks.
+
+    Raises:
+        ConfigError: a part is missing, or ``checkpoint`` has a codec of its own, or is on public text itself.
+        DataError: a folder of public weights is missing or damaged.
+        MissingExtraError: public networks are asked for and transformers is not installed.
+    """
+    place = checkpoint if codec is None else codec
+    if part_files(checkpoint, "codec") and codec_digest(place) != codec_digest(checkpoint):
+        raise ConfigError(
+            f"{checkpoint} has a codec of its own, other than that of {place}; choose another checkpoint"
+        )
+    if public is not None:
+        found = load_model_checkpoint(place, parts=("codec",)).codec
+        t5, clap = public.folders()
+        text = PublicText(t5, text_cache, clap, public.max_tokens)
+        assert found is not None
+        return FrozenParts(found, place, text, text.source)
+    if read_text_source(checkpoint) is not None:
+        raise ConfigError(f"{checkpoint} is told its texts by a public T5; give generator.public_text.t5")
+    loaded = load_model_checkpoint(checkpoint, parts=("text_encoder",))
+    found = load_model_checkpoint(place, parts=("codec",)).codec
+    assert found is not None and isinstance(loaded.text_encoder, TextEncoder)
+    if loaded.tokenizer is None:
+        raise ConfigError(f"{checkpoint} has no tokenizer.model; train the text encoder first")
+    return FrozenParts(found, place, CompactText(loaded.text_encoder, loaded.tokenizer), None)
+
+
+def require_fit(frozen: FrozenParts, model: ModelConfig) -> None:
+    """Check that codec and text are those a model is made for.
+
+    Raises:
+        ConfigError: latents or features have another shape.
+    """
+    theirs = read_config(frozen.codec_directory)
+    if (theirs.audio, theirs.codec) != (model.audio, model.codec):
+        raise ConfigError(f"{frozen.codec_directory} holds a codec of another shape than {model.name} has")
+    if frozen.text.width != model.generator.text_width:
+        raise ConfigError(
+            f"the text features are {frozen.text.width} wide, {model.name} takes {model.generator.text_width}"
+        )
+
+
+def _named(source: TextSource) -> str:
+    clap = f" and the CLAP {source.clap_sha256[:12]}" if source.clap_sha256 else ""
+    return f"the T5 {source.t5_sha256[:12]}{clap} with up to {source.max_tokens} tokens"

@@ -1,0 +1,119 @@
+"""What turns captions into the features a generator is told: the protocol, and the compact text encoder behind it.
+
+The other implementation is :class:`edge_tta.train.public_text.PublicText`. Everything that trains a generator asks for
+features by caption and does not know which of them answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edge_tta.flow.couple_store import weights_digest
+from edge_tta.model.text_encoder import TextEncoder
+from edge_tta.text import Tokenizer
+
+BATCH = 128
+"""Captions that the compact encoder takes in a pass."""
+
+OnEncoded = Callable[[int, int], Any]
+"""Texts encoded, texts to encode."""
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """What the generator is told about one text."""
+
+    tokens: NDArray[np.float16]
+    """[T, width], one row a token, the last one end of sentence."""
+    pooled: NDArray[np.float32]
+    """[width]."""
+
+
+class TextConditioner(Protocol):
+    """Features of texts; frozen, so equal texts have equal features."""
+
+    @property
+    def width(self) -> int:
+        """Entries of every token feature and of the pooled vector: ``text_width`` of the generator."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, hexadecimal, of everything that decides the features."""
+        ...
+
+    def encode(self, texts: Iterable[str], on_progress: OnEncoded | None = None) -> dict[str, TextFeatures]:
+        """Features of every text, each computed once.
+
+        Args:
+            texts: any texts; repetitions cost nothing.
+            on_progress: told how many of those that have to be computed are.
+
+        Raises:
+            RequestError: an empty text, or one without letters (:func:`edge_tta.text.normalise`).
+        """
+        ...
+
+
+class CompactText:
+    """The compact text encoder of a checkpoint with its tokenizer, on the CPU.
+
+    Args:
+        encoder: in evaluation mode.
+        tokenizer: serialised SentencePiece model.
+
+    Raises:
+        BundleError: the tokenizer cannot be read.
+    """
+
+    def __init__(self, encoder: TextEncoder, tokenizer: bytes) -> None:
+        self.encoder = encoder
+        self.tokenizer = Tokenizer(tokenizer, encoder.config.max_tokens)
+        self._model = tokenizer
+
+    @property
+    def width(self) -> int:
+        """See ``TextConditioner``."""
+        return self.encoder.config.width
+
+    @cached_property
+    def digest(self) -> str:
+        """See ``TextConditioner``."""
+        return hashlib.sha256(weights_digest(self.encoder).encode() + self._model).hexdigest()
+
+    @torch.no_grad()
+    def encode(self, texts: Iterable[str], on_progress: OnEncoded | None = None) -> dict[str, TextFeatures]:
+        """See ``TextConditioner``."""
+        ordered = sorted(set(texts))
+        ids = {text: self.tokenizer.encode(text).ids.tolist() for text in ordered}
+        ordered.sort(key=lambda text: len(ids[text]))
+        found: dict[str, TextFeatures] = {}
+        for start in range(0, len(ordered), BATCH):
+            group = ordered[start : start + BATCH]
+            tokens, pooled = self.encoder(*pad_ids([ids[text] for text in group]))
+            for row, text in enumerate(group):
+                own = tokens[row, : len(ids[text])].numpy().astype(np.float16)
+                found[text] = TextFeatures(own, pooled[row].numpy())
+            if on_progress is not None:
+                on_progress(len(found), len(ordered))
+        return found
+
+
+def pad_ids(ids: list[list[int]]) -> tuple[Tensor, Tensor]:
+    """Ids int64 [B, T] and mask bool [B, T] of token lists of different lengths."""
+    longest = max(map(len, ids))
+    padded = torch.zeros(len(ids), longest, dtype=torch.int64)
+    mask = torch.zeros(len(ids), longest, dtype=torch.bool)
+    for row, item in enumerate(ids):
+        padded[row, : len(item)] = torch.tensor(item)
+        mask[row, : len(item)] = True
+    return padded, mask

@@ -1,0 +1,188 @@
+"""Free wordings in training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+import torch
+from numpy.random import default_rng
+
+from edge_tta.errors import ConfigError
+from edge_tta.flow.objectives.integrated_flow import IntegratedFlow
+from edge_tta.flow.path import Condition
+from edge_tta.train.caption_features import CaptionFeatures
+from edge_tta.train.data.captions import Captioner
+from edge_tta.train.latents import Batch
+from edge_tta.train.text_conditioner import OnEncoded, TextFeatures
+from edge_tta.train.wordings import TextVariety, WordingPool
+
+LABELS = ("dog bark", "rain", "piano")
+WIDTH = 6
+
+
+class CountingText:
+    """Features that say which text they are of: the sum of its ids, in every place."""
+
+    width, digest = WIDTH, "counting"
+
+    def encode(self, texts: Iterable[str], on_progress: OnEncoded | None = None) -> dict[str, TextFeatures]:
+        return {
+            text: TextFeatures(
+                np.full((len(tokenize(text)), WIDTH), sum(tokenize(text)), dtype=np.float16),
+                np.full(WIDTH, sum(tokenize(text)), dtype=np.float32),
+            )
+            for text in texts
+        }
+
+
+def tokenize(text: str) -> list[int]:
+    return [ord(letter) for letter in text] + [1]
+
+
+def pool_of(variety: TextVariety) -> tuple[WordingPool, Batch]:
+    features = CaptionFeatures()
+    pool = WordingPool(variety, Captioner.from_package(), LABELS, features, seed=3)
+    features.encode(CountingText(), pool.captions)
+    labels = tuple((LABELS[row % 3],) for row in range(60)) + (("dog bark", "rain"),) * 12
+    captions = tuple(f"stored {row}" for row in range(len(labels)))
+    features.encode(CountingText(), captions)
+    seconds = torch.linspace(0.5, 9, len(labels))
+    return pool, Batch(
+        torch.zeros(len(labels), 4, 2), features.condition(captions, seconds), labels, captions, 0
+    )
+
+
+def test_rows_of_one_label_are_told_wordings_of_that_label_and_the_teacher_plain_words() -> None:
+    pool, batch = pool_of(TextVariety(wording_share=0.5, wordings=20))
+    varied = pool.vary(batch, seed=0, step=5)
+    told = [new != old for new, old in zip(varied.captions, batch.captions, strict=True)]
+    assert 15 <= sum(told[:60]) <= 45 and not any(told[60:])
+    plain = varied.condition.plain
+    assert plain is not None
+    for row, (changed, labels) in enumerate(zip(told, batch.labels, strict=True)):
+        asked = pool.plain[labels[0]] if changed else batch.captions[row]
+        assert varied.captions[row] in (pool.free[labels[0]] if changed else batch.captions)
+        assert float(plain.pooled[row, 0]) == sum(tokenize(asked))
+        assert float(varied.condition.pooled[row, 0]) == sum(tokenize(varied.captions[row]))
+    assert torch.equal(varied.condition.seconds, batch.condition.seconds)
+    assert torch.equal(plain.seconds, batch.condition.seconds)
+
+
+def test_the_text_of_a_step_depends_on_seed_and_step_alone() -> None:
+    pool, batch = pool_of(TextVariety(wording_share=0.8, mixing_share=0.5, noise=0.3, dropped_tokens=0.2))
+    first, again = pool.vary(batch, 0, 5), pool.vary(batch, 0, 5)
+    assert first.captions == again.captions
+    assert torch.equal(first.condition.tokens, again.condition.tokens)
+    assert torch.equal(first.condition.text_mask, again.condition.text_mask)
+    assert first.captions != pool.vary(batch, 0, 6).captions
+    assert first.captions != pool.vary(batch, 1, 5).captions
+
+
+def test_what_a_teacher_is_asked_stays_while_a_batch_is_reused() -> None:
+    pool, batch = pool_of(TextVariety(wording_share=0.5, mixing_share=0.5, noise=0.3, dropped_tokens=0.2))
+    first, later = (pool.vary(batch, 0, step) for step in (5, 6))
+    assert first.condition.plain is not None and later.condition.plain is not None
+    assert first.captions != later.captions
+    assert torch.equal(first.condition.plain.pooled, later.condition.plain.pooled)
+    assert torch.equal(first.condition.plain.tokens, later.condition.plain.tokens)
+    told = [
+        [new != old for new, old in zip(varied.captions, batch.captions, strict=True)]
+        for varied in (first, later)
+    ]
+    assert told[0] == told[1]
+    other = pool.vary(dataclasses.replace(batch, step=1), 0, 5)
+    assert other.condition.plain is not None
+    assert not torch.equal(first.condition.plain.pooled, other.condition.plain.pooled)
+
+
+def test_sentence_vectors_may_be_those_of_another_wording() -> None:
+    pool, batch = pool_of(TextVariety(wording_share=1.0, mixing_share=1.0, wordings=20))
+    varied = pool.vary(batch, 0, 0)
+    own = torch.tensor([sum(tokenize(text)) for text in varied.captions[:60]])
+    found = varied.condition.pooled[:60, 0]
+    assert float((found != own).float().mean()) > 0.8
+    for row in range(60):
+        sums = {float(sum(tokenize(text))) for text in pool.free[batch.labels[row][0]]}
+        assert float(found[row]) in sums
+
+
+def test_noise_and_dropped_tokens_disturb_the_student_only() -> None:
+    pool, batch = pool_of(TextVariety(noise=0.5, dropped_tokens=0.4))
+    clean, varied = batch.condition, pool.vary(batch, 0, 0).condition
+    assert varied.plain is not None
+    assert torch.equal(varied.plain.tokens, clean.tokens) and torch.equal(varied.plain.pooled, clean.pooled)
+    ratio = float((varied.pooled - clean.pooled).std() / clean.pooled.std())
+    # Rows draw their strength uniformly up to twice the mean: root mean square 2 / sqrt(3) of it.
+    assert ratio == pytest.approx(0.5 * 2 / 3**0.5, rel=0.15)
+    lost = clean.text_mask & ~varied.text_mask
+    assert not bool((varied.text_mask & ~clean.text_mask).any())
+    assert float(lost.sum() / clean.text_mask.sum()) == pytest.approx(0.4, abs=0.08)
+    ends = clean.text_mask.sum(1) - 1
+    assert bool(varied.text_mask[torch.arange(len(ends)), ends].all())
+
+
+def test_settings_out_of_range_are_refused() -> None:
+    for settings in (
+        {"wording_share": 1.1},
+        {"noise": -0.1},
+        {"dropped_tokens": float("nan")},
+        {"wordings": 0},
+    ):
+        with pytest.raises(ConfigError):
+            TextVariety(**settings)
+    assert not TextVariety().active and TextVariety(noise=0.1).active
+
+
+def test_the_teacher_of_an_integrated_flow_hears_the_plain_words() -> None:
+    asked: list[float] = []
+
+    def teacher(z: torch.Tensor, time: torch.Tensor, duration: torch.Tensor, tokens: torch.Tensor,
+                pooled: torch.Tensor, *others: object, **settings: object) -> torch.Tensor:  # fmt: skip
+        asked.append(float(pooled[0, 0]))
+        return torch.zeros_like(z)
+
+    class Student(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(()))
+
+        def forward(self, z: torch.Tensor, time: torch.Tensor, duration: torch.Tensor, tokens: torch.Tensor,
+                    pooled: torch.Tensor, *others: object, **settings: object) -> torch.Tensor:  # fmt: skip
+            asked.append(-float(pooled[0, 0]))
+            return self.weight * z
+
+    plain = Condition(
+        torch.zeros(2, 3, WIDTH), torch.full((2, WIDTH), 7.0), torch.ones(2, 3).bool(), torch.ones(2)
+    )
+    told = Condition(
+        torch.zeros(2, 3, WIDTH), torch.full((2, WIDTH), 5.0), plain.text_mask, plain.seconds, plain
+    )
+    method = IntegratedFlow(teacher_steps=2).method(Student(), teacher)  # type: ignore[arg-type]
+    method.losses("generator", torch.zeros(2, 4, 2), told, 0, torch.Generator())
+    assert asked == [7.0, 7.0, -5.0]
+
+
+def test_plain_words_follow_their_rows() -> None:
+    plain = Condition(
+        torch.zeros(3, 2, WIDTH),
+        torch.arange(3.0)[:, None].expand(3, WIDTH),
+        torch.ones(3, 2).bool(),
+        torch.ones(3),
+    )
+    told = Condition(plain.tokens, plain.pooled + 10, plain.text_mask, plain.seconds, plain)
+    picked, doubled = told.rows(torch.tensor([2, 0])), told.twice()
+    assert picked.plain is not None and picked.plain.pooled[:, 0].tolist() == [2.0, 0.0]
+    assert doubled.plain is not None and len(doubled.plain.pooled) == len(doubled.pooled) == 6
+
+
+def test_free_wordings_are_many_and_can_be_said() -> None:
+    grammar = Captioner.from_package()
+    rng = default_rng(1)
+    for label in grammar.labels:
+        drawn = [grammar.free(label, rng) for _ in range(60)]
+        assert all(grammar.can_say(label, text) for text in drawn), label
+        assert len(set(drawn)) > 24, label
+    assert min(len(words.wordings) for words in grammar.labels.values()) >= 10
