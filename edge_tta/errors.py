@@ -60,6 +60,12 @@ class BackendError(EdgeTTAError):
     exit_code = 4
 
 
+class GateError(EdgeTTAError):
+    """A model is measured and misses a limit that it must keep."""
+
+    exit_code = 5
+
+
 class TrainingError(EdgeTTAError):
     """Training cannot go on (divergence, too many non-finite steps, no usable checkpoint)."""
 

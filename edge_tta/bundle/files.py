@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Collection
 from pathlib import Path
 
+from edge_tta.bundle.canonical import one_line
 from edge_tta.errors import BundleError
 
 _CAN_WALK = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
@@ -57,6 +59,39 @@ def read_regular_file(root: Path, name: str, limit: int, size: int | None = None
     if len(data) != status.st_size:
         raise BundleError(f"{name}: changed its size while it was read")
     return data
+
+
+def check_directory(root: Path, name: str, expected: Collection[str]) -> None:
+    """Refuse a directory that holds anything but the expected files.
+
+    Args:
+        root: directory of the bundle.
+        name: relative path of the directory, with forward slashes.
+        expected: relative paths of all files it may hold, from ``root``.
+
+    Raises:
+        BundleError: names the first entry that does not belong: another file, a link, a directory without files.
+    """
+    directories = {
+        "/".join(path.split("/")[:depth]) for path in expected for depth in range(1, path.count("/") + 1)
+    }
+    waiting = [name]
+    while waiting:
+        directory = waiting.pop()
+        try:
+            with os.scandir(root / directory) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            raise BundleError(f"{directory}: {error.strerror or error}") from None
+        for entry in found:
+            path = f"{directory}/{entry.name}"
+            if entry.is_symlink():
+                raise BundleError(one_line(f"{path}: symbolic links are not allowed"))
+            is_directory = entry.is_dir(follow_symlinks=False)
+            if path not in (directories if is_directory else expected):
+                raise BundleError(one_line(f"{path}: the manifest does not name it"))
+            if is_directory:
+                waiting.append(path)
 
 
 def _walk(root: Path, parts: list[str]) -> int:

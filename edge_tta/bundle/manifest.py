@@ -6,128 +6,50 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from edge_tta import __version__
 from edge_tta.bundle.canonical import UNSEALED, canonical_bytes, document_digest, one_line, parse_document
+from edge_tta.bundle.entries import (
+    MANIFEST_NAME,
+    MAX_FILE_BYTES,
+    STAGES,
+    SUFFIXES,
+    Digest,
+    File,
+    Name,
+    Port,
+    StageFile,
+    Strict,
+    Variant,
+)
 from edge_tta.config import ModelConfig, dict_digest, from_dict
 from edge_tta.errors import BundleError, ConfigError
 
+__all__ = [
+    "MANIFEST_NAME", "MAX_FILE_BYTES", "STAGES", "SUFFIXES", "File", "Generation", "Manifest", "Port", "Provenance",
+    "StageFile", "TokenizerFile", "Variant", "canonical_json", "make_manifest", "parse_manifest", "seal",
+]  # fmt: skip
+
 SCHEMA_VERSION = 1
 MAX_FILES = 64
-MAX_PATH_PARTS = 8
-MAX_FILE_BYTES = 2**31 - 1
-"""A protobuf message, and with it an ONNX file, ends below 2 GiB."""
 MAX_TOTAL_BYTES = 2**32
 MAX_TOKENIZER_BYTES = MAX_ATTRIBUTIONS_BYTES = 16 * 2**20
 MAX_GOLDEN_BYTES = 64 * 2**20
 MAX_MODEL_CARD_BYTES = 2**20
-MANIFEST_NAME = "manifest.json"
-STAGES = ("text_encoder", "generator", "decoder")
-INPUTS = {
-    "text_encoder": {"ids"},
-    "generator": {"latent", "time", "duration", "tokens", "pooled", "seconds", "guidance"},
-    "decoder": {"latent"},
-}
-"""What a stage may ask for; a graph made for one step only may leave out what it does not need."""
-OUTPUTS = {"text_encoder": ["tokens", "pooled"], "generator": ["velocity"], "decoder": ["waveform"]}
-SUFFIXES = {"ort": ".onnx", "executorch": ".pte", "coreml": ".mlmodel"}
-"""File suffix of a backend's graphs: no graph can avoid its inspection under another name."""
-_RESERVED = {
-    "con",
-    "prn",
-    "aux",
-    "nul",
-    *(f"com{n}" for n in range(1, 10)),
-    *(f"lpt{n}" for n in range(1, 10)),
-}
-
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 _SHOWN = r"[^\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u206f]"
 """Text is shown on terminals: no escape sequences, nothing that turns the direction of writing."""
 Text = Annotated[str, StringConstraints(max_length=2000, pattern=rf"^{_SHOWN}*[\p{{L}}\p{{N}}]{_SHOWN}*$")]
 Word = Annotated[str, StringConstraints(max_length=200, pattern=r"^[ -~]*$")]
 _VERSION = r"^[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}$"
 Version = Annotated[str, StringConstraints(pattern=_VERSION)]
-Dimension = (
-    Annotated[int, Field(ge=1, le=2**31 - 1)]
-    | Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
-)
-FilePath = Annotated[
-    str,
-    StringConstraints(
-        pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$", max_length=120
-    ),
-]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class File(_Strict):
-    """One file of the bundle."""
-
-    file: FilePath
-    sha256: Digest
-    bytes: int = Field(ge=1, le=MAX_FILE_BYTES)
-
-    @model_validator(mode="after")
-    def _no_reserved_names(self) -> File:
-        parts = self.file.split("/")
-        if len(parts) > MAX_PATH_PARTS or self.file.lower() == MANIFEST_NAME:
-            raise ValueError(f"'{self.file}' is too deep or is the manifest itself")
-        for part in parts:
-            if part.split(".")[0].lower() in _RESERVED or part.endswith("."):
-                raise ValueError(f"'{self.file}' is not a portable file name")
-        return self
-
-
-class Port(_Strict):
-    """Name, type and shape of a graph input or output; a dimension is a number or the name of a dynamic length."""
-
-    name: Name
-    dtype: Literal["float32", "int64"]
-    shape: list[Dimension] = Field(max_length=4)
-
-
-class StageFile(File):
-    """A graph."""
-
-    inputs: list[Port] = Field(max_length=16)
-    outputs: list[Port] = Field(max_length=4)
-
-
-class Variant(_Strict):
-    """The model for one backend in one precision."""
-
-    backend: Literal["ort", "executorch", "coreml"]
-    precision: Literal["fp32", "fp16", "int8", "int4"]
-    stages: dict[Literal["text_encoder", "generator", "decoder"], StageFile]
-    parity_snr_db: dict[Literal["text_encoder", "generator", "decoder"], float] = {}
-    """Signal-to-noise ratio of each stage against the float model on the golden inputs, dB."""
-
-    @model_validator(mode="after")
-    def _complete(self) -> Variant:
-        if set(self.stages) != set(STAGES):
-            raise ValueError(f"needs exactly the stages {', '.join(STAGES)}")
-        for name, stage in self.stages.items():
-            if not stage.file.endswith(SUFFIXES[self.backend]):
-                raise ValueError(
-                    f"'{stage.file}': a graph for {self.backend} ends in {SUFFIXES[self.backend]}"
-                )
-            inputs = [port.name for port in stage.inputs]
-            if not set(inputs) <= INPUTS[name] or len(set(inputs)) != len(inputs) or not inputs:
-                raise ValueError(
-                    f"inputs of {name} are {', '.join(sorted(INPUTS[name]))}, not {', '.join(inputs)}"
-                )
-            outputs = [port.name for port in stage.outputs]
-            if outputs != OUTPUTS[name]:
-                raise ValueError(
-                    f"outputs of {name} are {', '.join(OUTPUTS[name])}, not {', '.join(outputs)}"
-                )
-        return self
 
 
 class TokenizerFile(File):
@@ -136,13 +58,23 @@ class TokenizerFile(File):
     max_tokens: int = Field(ge=2, le=512)
 
 
-class Generation(_Strict):
+class Generation(Strict):
     """Defaults and limits of requests."""
 
     default_guidance: float = Field(ge=0, le=100)
     min_guidance: float = Field(ge=0, le=100)
     max_guidance: float = Field(ge=0, le=100)
     max_steps: int = Field(ge=1, le=64)
+    sampler: Literal["euler", "ping-pong"] = "euler"
+    """How more than one step are walked: what the model was trained for."""
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Bundles that need nothing new stay readable by releases that do not know the field.
+        document: dict[str, Any] = write(self)
+        if self.sampler == "euler":
+            del document["sampler"]
+        return document
 
     @model_validator(mode="after")
     def _ordered(self) -> Generation:
@@ -151,7 +83,7 @@ class Generation(_Strict):
         return self
 
 
-class Provenance(_Strict):
+class Provenance(Strict):
     """Where the bundle comes from. No dates: the same inputs make the same bytes."""
 
     commit: Word
@@ -162,7 +94,7 @@ class Provenance(_Strict):
     """Version of every tool that wrote them."""
 
 
-class Manifest(_Strict):
+class Manifest(Strict):
     """Everything a runtime must know before it opens a file."""
 
     schema_version: Literal[1]
@@ -205,6 +137,10 @@ class Manifest(_Strict):
         ):
             if entry.bytes > limit:
                 raise ValueError(f"'{entry.file}': {entry.bytes} bytes, at most {limit} are allowed")
+        for name, variant in self.variants.items():
+            inputs = {port.name for port in variant.stages["generator"].inputs}
+            if self.generation.max_steps > 1 and not {"time", "duration"} <= inputs:
+                raise ValueError(f"max_steps is {self.generation.max_steps}, but {name} is made for one step")
         self._check_paths()
         return self
 
@@ -234,8 +170,8 @@ class Manifest(_Strict):
 
     def files(self) -> list[File]:
         """Every file entry; a file shared by variants appears once per use."""
-        stages = [stage for variant in self.variants.values() for stage in variant.stages.values()]
-        return [self.tokenizer, self.golden, self.model_card, self.attributions, *stages]
+        graphs = [file for variant in self.variants.values() for file in variant.files()]
+        return [self.tokenizer, self.golden, self.model_card, self.attributions, *graphs]
 
 
 def make_manifest(parts: Mapping[str, Any]) -> Manifest:

@@ -1,9 +1,9 @@
 """Static inspection of ONNX files without the onnx package: what a native loader must never be handed.
 
-A small, strict reader of the protobuf wire format. It refuses external data (files outside the bundle), operators of
-unknown domains (native code of others), control flow and subgraphs (unbounded work), functions, tensors that claim more
-elements than the file holds, too new opsets, fields that are not in the schema, and anything malformed. Time and depth
-are bounded: it visits at most ``MAX_FIELDS`` fields and descends model, graph, node, attribute, tensor, no further.
+It refuses external data (files outside the bundle), operators of unknown domains (native code of others), control flow
+and subgraphs (unbounded work), functions, tensors that claim more elements than the file holds, too new opsets, fields
+that are not in the schema, and anything malformed. Time and depth are bounded: it visits at most ``wire.MAX_FIELDS``
+fields and descends model, graph, node, attribute, tensor, no further.
 Field numbers are those of onnx.proto3 (IR version 13).
 
 Not checked: whether the graph makes sense (the runtime does that), and how much memory it takes to run.
@@ -11,8 +11,7 @@ Not checked: whether the graph makes sense (the runtime does that), and how much
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+from edge_tta.bundle.wire import Fields, Malformed, as_message, as_number, as_text
 from edge_tta.errors import BundleError
 
 ALLOWED_DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
@@ -20,10 +19,7 @@ FORBIDDEN_OPERATORS = frozenset({"Loop", "If", "Scan", "SequenceMap", "EPContext
 """Control flow, and the operator that loads a compiled graph from another file."""
 MAX_OPSET = 24
 MAX_NODES = 20000
-MAX_FIELDS = 250_000
 MAX_TENSOR_ELEMENTS = 2**30
-
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 # Fields that can hold nothing dangerous; those handled below and those refused by name are not listed.
 _MODEL_PLAIN = frozenset({1, 2, 3, 4, 5, 6, 14, 26})
@@ -34,161 +30,92 @@ _TENSOR_PLAIN = frozenset({2, 8, 12, 16})
 _TENSOR_PAYLOAD = frozenset({4, 5, 6, 7, 9, 10, 11})
 
 
-class _Malformed(ValueError):
-    pass
-
-
-def _varint(data: memoryview, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        if position >= len(data) or shift > 63:
-            raise _Malformed("truncated or oversized number")
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if not byte & 0x80:
-            return value, position
-        shift += 7
-
-
-def _message(value: int | memoryview) -> memoryview:
-    if isinstance(value, int):
-        raise _Malformed("a number where a message belongs")
-    return value
-
-
-def _text(value: int | memoryview) -> str:
-    return bytes(_message(value)[:256]).decode("utf-8", "replace")
-
-
-def _number(value: int | memoryview) -> int:
-    if not isinstance(value, int):
-        raise _Malformed("a message where a number belongs")
-    return value
-
-
 class _Inspector:
     def __init__(self) -> None:
         self.nodes = 0
-        self.fields = 0
-
-    def read(self, data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-        """Field number and value of one message; submessages and strings as views, never copied."""
-        position = 0
-        while position < len(data):
-            self.fields += 1
-            if self.fields > MAX_FIELDS:
-                raise _Malformed(f"more than {MAX_FIELDS} fields")
-            tag, position = _varint(data, position)
-            number, wire = tag >> 3, tag & 7
-            if wire == _VARINT:
-                value, position = _varint(data, position)
-                yield number, value
-            elif wire in (_FIXED64, _FIXED32, _LENGTH):
-                if wire == _LENGTH:
-                    size, position = _varint(data, position)
-                else:
-                    size = 8 if wire == _FIXED64 else 4
-                if size > len(data) - position:
-                    raise _Malformed("a field reaches beyond the end of the file")
-                yield number, data[position : position + size]
-                position += size
-            else:
-                raise _Malformed(f"wire type {wire}")
+        self.fields = Fields()
 
     def model(self, data: memoryview) -> None:
         graphs = 0
-        for number, value in self.read(data):
+        for number, value in self.fields.read(data):
             if number == 7:
-                self.graph(_message(value))
+                self.graph(as_message(value))
                 graphs += 1
             elif number == 8:
-                self.opset(_message(value))
+                self.opset(as_message(value))
             elif number == 20:
-                raise _Malformed("training graphs are not allowed")
+                raise Malformed("training graphs are not allowed")
             elif number == 25:
-                raise _Malformed("local functions are not allowed")
+                raise Malformed("local functions are not allowed")
             elif number not in _MODEL_PLAIN:
-                raise _Malformed(f"unknown field {number} of the model")
+                raise Malformed(f"unknown field {number} of the model")
         if graphs != 1:
-            raise _Malformed(f"{graphs} graphs instead of one")
+            raise Malformed(f"{graphs} graphs instead of one")
 
     def opset(self, data: memoryview) -> None:
-        for number, value in self.read(data):
-            if number == 1 and (domain := _text(value)) not in ALLOWED_DOMAINS:
-                raise _Malformed(f"operators of domain {domain!r} are not allowed")
-            if number == 2 and _number(value) > MAX_OPSET:
-                raise _Malformed(f"opset {value} is newer than {MAX_OPSET}")
+        for number, value in self.fields.read(data):
+            if number == 1 and (domain := as_text(value)) not in ALLOWED_DOMAINS:
+                raise Malformed(f"operators of domain {domain!r} are not allowed")
+            if number == 2 and as_number(value) > MAX_OPSET:
+                raise Malformed(f"opset {value} is newer than {MAX_OPSET}")
             if number not in (1, 2):
-                raise _Malformed(f"unknown field {number} of an opset")
+                raise Malformed(f"unknown field {number} of an opset")
 
     def graph(self, data: memoryview) -> None:
-        for number, value in self.read(data):
+        for number, value in self.fields.read(data):
             if number == 1:
-                self.node(_message(value))
+                self.node(as_message(value))
             elif number == 5:
-                self.tensor(_message(value))
+                self.tensor(as_message(value))
             elif number == 15:
-                raise _Malformed("sparse initializers are not allowed")
+                raise Malformed("sparse initializers are not allowed")
             elif number not in _GRAPH_PLAIN:
-                raise _Malformed(f"unknown field {number} of the graph")
+                raise Malformed(f"unknown field {number} of the graph")
 
     def node(self, data: memoryview) -> None:
         self.nodes += 1
         if self.nodes > MAX_NODES:
-            raise _Malformed(f"more than {MAX_NODES} nodes")
-        for number, value in self.read(data):
+            raise Malformed(f"more than {MAX_NODES} nodes")
+        for number, value in self.fields.read(data):
             if number == 4:
-                if (operator := _text(value)) in FORBIDDEN_OPERATORS:
-                    raise _Malformed(f"operator {operator} is not allowed")
+                if (operator := as_text(value)) in FORBIDDEN_OPERATORS:
+                    raise Malformed(f"operator {operator} is not allowed")
             elif number == 5:
-                self.attribute(_message(value))
+                self.attribute(as_message(value))
             elif number == 7:
-                if (domain := _text(value)) not in ALLOWED_DOMAINS:
-                    raise _Malformed(f"operators of domain {domain!r} are not allowed")
+                if (domain := as_text(value)) not in ALLOWED_DOMAINS:
+                    raise Malformed(f"operators of domain {domain!r} are not allowed")
             elif number not in _NODE_PLAIN:
-                raise _Malformed(f"unknown field {number} of a node")
+                raise Malformed(f"unknown field {number} of a node")
 
     def attribute(self, data: memoryview) -> None:
-        for number, value in self.read(data):
+        for number, value in self.fields.read(data):
             if number in (5, 10):
-                self.tensor(_message(value))
+                self.tensor(as_message(value))
             elif number in (6, 11):
-                raise _Malformed("subgraphs are not allowed")
+                raise Malformed("subgraphs are not allowed")
             elif number in (22, 23):
-                raise _Malformed("sparse tensors are not allowed")
+                raise Malformed("sparse tensors are not allowed")
             elif number not in _ATTRIBUTE_PLAIN:
-                raise _Malformed(f"unknown field {number} of an attribute")
+                raise Malformed(f"unknown field {number} of an attribute")
 
     def tensor(self, data: memoryview) -> None:
         elements, payload = 1, 0
-        for number, value in self.read(data):
+        for number, value in self.fields.read(data):
             if number == 13 or (number == 14 and value != 0):
-                raise _Malformed(
-                    "external data is not allowed: every file of a bundle must be self-contained"
-                )
+                raise Malformed("external data is not allowed: every file of a bundle must be self-contained")
             if number == 1:
-                for dimension in [value] if isinstance(value, int) else self.packed(value):
+                for dimension in [value] if isinstance(value, int) else self.fields.packed(value):
                     elements *= dimension
             elif number in _TENSOR_PAYLOAD:
                 payload += 1 if isinstance(value, int) else max(1, len(value))
             elif number not in _TENSOR_PLAIN and number != 14:
-                raise _Malformed(f"unknown field {number} of a tensor")
+                raise Malformed(f"unknown field {number} of a tensor")
             if elements > MAX_TENSOR_ELEMENTS:
-                raise _Malformed("a tensor has too many elements")
+                raise Malformed("a tensor has too many elements")
         # The densest type packs two elements into a byte.
         if elements > 2 * payload:
-            raise _Malformed(f"a tensor claims {elements} elements and holds {payload} bytes")
-
-    def packed(self, data: memoryview) -> Iterator[int]:
-        """Numbers of a packed list of dimensions."""
-        position = 0
-        while position < len(data):
-            self.fields += 1
-            if self.fields > MAX_FIELDS:
-                raise _Malformed(f"more than {MAX_FIELDS} fields")
-            value, position = _varint(data, position)
-            yield value
+            raise Malformed(f"a tensor claims {elements} elements and holds {payload} bytes")
 
 
 def inspect_onnx(name: str, data: bytes) -> None:
@@ -204,7 +131,7 @@ def inspect_onnx(name: str, data: bytes) -> None:
     try:
         # ONNX Runtime takes a file with this mark for its own format, whatever else it may be.
         if data[4:8] == b"ORTM":
-            raise _Malformed("it is marked as ONNX Runtime's own format")
+            raise Malformed("it is marked as ONNX Runtime's own format")
         _Inspector().model(memoryview(data))
-    except _Malformed as error:
+    except Malformed as error:
         raise BundleError(f"{name}: not an acceptable ONNX file ({error})") from None

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tta.bundle.canonical import MAX_MANIFEST_BYTES
-from edge_tta.bundle.files import read_regular_file
+from edge_tta.bundle.coreml_package import inspect_package_file, package_of
+from edge_tta.bundle.files import check_directory, read_regular_file
 from edge_tta.bundle.golden import read_arrays
 from edge_tta.bundle.manifest import (
     MANIFEST_NAME,
@@ -23,6 +24,7 @@ from edge_tta.bundle.manifest import (
     parse_manifest,
 )
 from edge_tta.bundle.onnx_inspect import inspect_onnx
+from edge_tta.bundle.pte_inspect import inspect_pte
 from edge_tta.bundle.shipped import DEFAULT_BUNDLE, shipped_bundles
 from edge_tta.config import ModelConfig
 from edge_tta.errors import BundleError
@@ -84,19 +86,35 @@ class Bundle:
             if entry.file not in done:
                 self.read(entry)
                 done.add(entry.file)
+        for variant in self.variants.values():
+            self.check_packages(variant)
+
+    def check_packages(self, variant: Variant) -> None:
+        """Refuse a Core ML package that holds anything the manifest does not name: Core ML opens it as a whole.
+
+        Raises:
+            BundleError: names what does not belong.
+        """
+        if variant.backend == "coreml":
+            named = {entry.file for entry in variant.files()}
+            for package in sorted({package_of(stage.file) for stage in variant.stages.values()}):
+                check_directory(self.root, package, named)
 
     def read(self, entry: File) -> bytes:
         """Verified bytes of one file of the manifest.
 
         Raises:
-            BundleError: size or hash differ, or an ONNX file is not acceptable.
+            BundleError: size or hash differ, or the graph is not acceptable.
         """
         data = read_regular_file(self.root, entry.file, MAX_FILE_BYTES, entry.bytes)
         if hashlib.sha256(data).hexdigest() != entry.sha256:
             raise BundleError(f"{entry.file}: content does not match its SHA-256; the file is damaged")
-        # The manifest lets graphs for ONNX Runtime have no other suffix.
+        # The manifest lets graphs have no other suffix, and files of packages no other place.
         if entry.file.endswith(SUFFIXES["ort"]):
             inspect_onnx(entry.file, data)
+        if entry.file.endswith(SUFFIXES["executorch"]):
+            inspect_pte(entry.file, data)
+        inspect_package_file(entry.file, data)
         return data
 
     def tokenizer_bytes(self) -> bytes:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_tta.bundle import Bundle
-from edge_tta.bundle.manifest import Generation
+from edge_tta.bundle.manifest import Generation, Variant
 from edge_tta.config import AudioSpec
 from edge_tta.errors import BackendError, BundleError
+from edge_tta.runtime.apple import require_macos
 from edge_tta.text import Tokenizer
 
 Floats = NDArray[np.float32]
-BUNDLE_BACKENDS = ("ort",)
+BUNDLE_BACKENDS = ("ort", "executorch", "coreml")
 """Backends that run a bundle's variants, best first: the order in which "auto" looks."""
+PACKAGES = {"ort": "onnxruntime", "coreml": "coremltools", "executorch": "executorch"}
+"""What a backend is a part of."""
 
 
 class Backend(Protocol):
@@ -25,9 +29,9 @@ class Backend(Protocol):
     name: str
     """Name by which the backend is asked for."""
     precision: str
-    """"fp32" or "int8"."""
+    """Precision of the variant: "fp32", "fp16", "int8" or "int4"."""
     threads: int
-    """Threads a stage may use."""
+    """Threads a stage may use; 0 where the system decides."""
 
     def text_encoder(self, ids: NDArray[np.int64]) -> tuple[Floats, Floats]:
         """Token features [1, T, D] and sentence vector [1, D] of ids int64 [1, T]."""
@@ -77,36 +81,89 @@ def choose_variant(bundle: Bundle, backend: str, precision: str) -> str:
     if backend not in known:
         raise BackendError(f"unknown backend '{backend}'; this version has {', '.join(known)}")
     for wanted in BUNDLE_BACKENDS if backend == "auto" else (backend,):
-        for name, variant in sorted(bundle.variants.items()):
-            if variant.backend == wanted and variant.precision == precision:
-                return name
+        names = [
+            name
+            for name, variant in sorted(bundle.variants.items())
+            if variant.backend == wanted and variant.precision == precision
+        ]
+        if names:
+            # Of several the first that can run here, such as XNNPACK's beside Core ML's.
+            return next((name for name in names if unavailable(bundle.variants[name]) is None), names[0])
     asked = precision if backend == "auto" else f"{backend}-{precision}"
     raise BackendError(
         f"bundle {bundle.name} has no {asked} variant; it has {', '.join(sorted(bundle.variants))}"
     )
 
 
-def load_bundle(bundle: Bundle, backend: str, precision: str, threads: int) -> LoadedModel:
-    """Open a variant of a bundle.
+def unavailable(variant: Variant) -> str | None:
+    """Why a variant cannot run on this machine, whatever its files hold; None if nothing speaks against it."""
+    if variant.backend not in BUNDLE_BACKENDS:
+        return f"this version runs {', '.join(BUNDLE_BACKENDS)}, not {variant.backend}"
+    if variant.backend == "coreml" or variant.delegate == "coreml":
+        try:
+            require_macos()
+        except BackendError as error:
+            return str(error)
+    package = PACKAGES[variant.backend]
+    return None if find_spec(package) is not None else f"the package {package} is not installed"
+
+
+def load_bundle(
+    bundle: Bundle, backend: str, precision: str, threads: int, compute_units: str = "all"
+) -> LoadedModel:
+    """Open the variant of a bundle for a backend and precision.
 
     Args:
         bundle: opened bundle.
         backend: one of ``BUNDLE_BACKENDS``, or "auto".
-        precision: "fp32" or "int8".
+        precision: one that the bundle has a variant in.
         threads: threads a stage may use.
+        compute_units: what Core ML may run on; see ``CoreMLBackend``.
 
     Raises:
         BackendError: no such variant, or the backend refuses it.
         BundleError: a file of the variant is damaged.
     """
-    variant = choose_variant(bundle, backend, precision)
+    return load_variant(bundle, choose_variant(bundle, backend, precision), threads, compute_units)
+
+
+def load_variant(bundle: Bundle, variant: str, threads: int, compute_units: str = "all") -> LoadedModel:
+    """Open a variant of a bundle by its name.
+
+    Raises:
+        MissingExtraError: the backend's package is not installed.
+        BackendError: no such variant, no backend here that runs it, or the backend refuses it.
+        BundleError: a file of the variant is damaged.
+    """
+    if variant not in bundle.variants:
+        raise BackendError(
+            f"bundle {bundle.name} has no variant '{variant[:80]}'; it has {', '.join(sorted(bundle.variants))}"
+        )
+    wanted = bundle.variants[variant]
+    if wanted.backend not in BUNDLE_BACKENDS:
+        raise BackendError(f"{variant}: this version runs {', '.join(BUNDLE_BACKENDS)}, not {wanted.backend}")
+    if wanted.delegate == "coreml":
+        require_macos()
     tokenizer = Tokenizer.from_bytes(bundle.tokenizer_bytes(), bundle.manifest.tokenizer.max_tokens)
     rows = bundle.config.text_encoder.vocab_size
     if tokenizer.vocab_size > rows:
         raise BundleError(
             f"{bundle.manifest.tokenizer.file}: {tokenizer.vocab_size} pieces, the text encoder knows {rows}"
         )
+    engine = _open_engine(bundle, variant, threads, compute_units)
+    return LoadedModel(bundle.name, bundle.config.audio, tokenizer, bundle.manifest.generation, engine)
+
+
+def _open_engine(bundle: Bundle, variant: str, threads: int, compute_units: str) -> Backend:
+    """The backend of a variant; its package is imported only now."""
+    if bundle.variants[variant].backend == "coreml":
+        from edge_tta.runtime.coreml_backend import CoreMLBackend
+
+        return CoreMLBackend(bundle, variant, compute_units)
+    if bundle.variants[variant].backend == "executorch":
+        from edge_tta.runtime.et_backend import ExecutorchBackend
+
+        return ExecutorchBackend(bundle, variant, threads)
     from edge_tta.runtime.ort_backend import OrtBackend
 
-    engine = OrtBackend(bundle, variant, threads)
-    return LoadedModel(bundle.name, bundle.config.audio, tokenizer, bundle.manifest.generation, engine)
+    return OrtBackend(bundle, variant, threads)

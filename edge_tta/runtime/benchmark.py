@@ -2,151 +2,200 @@
 
 from __future__ import annotations
 
-import gc
 import platform
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from edge_tta.bundle import Bundle
 from edge_tta.errors import BackendError, RequestError
-from edge_tta.runtime.device import describe_device, temperature_celsius
-from edge_tta.runtime.memory import current_rss_bytes, peak_rss_bytes
-from edge_tta.runtime.pipeline import TextToAudio
-from edge_tta.runtime.request import GenerationRequest
+from edge_tta.runtime.backend import choose_variant
+from edge_tta.runtime.contention import Contention
+from edge_tta.runtime.device import Device, this_device
+from edge_tta.runtime.measurement import LIBRARIES, PROMPT, Job, Measurement, measure_apart
+from edge_tta.runtime.revision import source_commit
 
-SCHEMA = "bench/1"
 MIN_RUNS = 20
-WARM_UP_RUNS = 3
 TIMED = ("tokenizer", "text_encoder", "generator", "decoder", "total")
-PROMPT = "rain on a tin roof, distant thunder"
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Seconds."""
+
+    best: float
+    median: float
+    p95: float
+    """95th percentile."""
+
+
+@dataclass(frozen=True)
+class BenchmarkRecord:
+    """One point: a variant, a number of threads, a duration. None where the system does not tell."""
+
+    schema: Literal["bench/1"]
+    date: str
+    """UTC, ISO 8601."""
+    commit: str | None
+    """Of this code; None for an installed package."""
+    device: Device
+    fingerprint: str
+    """Equal for records of one machine and system."""
+    temperature_before: float | None
+    """°C."""
+    temperature_after: float | None
+    contention: Contention
+    bundle: str
+    bundle_digest: str
+    bundle_commit: str
+    """Of the checkpoint that the bundle was made from; empty if unknown."""
+    variant: str
+    backend: str
+    backend_version: str | None
+    precision: str
+    recipes: dict[str, str]
+    """Digests of the bundle's export and quantization recipes by name: the quantization scheme."""
+    delegate_coverage: float | None
+    """Share of the operators that the backend does not leave to a fallback; None where it does not tell."""
+    edge_tta_version: str | None
+    python_version: str
+    threads: int
+    seconds: float
+    steps: int
+    runs: int
+    load_seconds: float
+    """First opening in a fresh process, libraries loaded."""
+    warm_up_seconds: float
+    """First sound."""
+    cold_start_seconds: float
+    """Process start to first audio written; median of ``cold_starts`` processes."""
+    cold_starts: int
+    stages: dict[str, Distribution]
+    """By name, "total" among them."""
+    totals: tuple[float, ...]
+    """Every timed run in order, seconds."""
+    real_time_factor: float
+    """Median total over ``seconds``."""
+    baseline_rss_bytes: int
+    """Python and libraries before the bundle is opened."""
+    peak_rss_bytes: int
+    retained_rss_bytes: int
+    """What closing does not give back, above the baseline."""
+    file_bytes: int
+    """Files of the variant, each counted once."""
 
 
 def run_benchmark(
-    bundle: str | None,
+    bundle: Bundle,
+    variant: str,
     *,
-    backend: str,
-    precision: str,
-    threads: int | None,
-    seconds: float,
-    steps: int,
-    runs: int,
-    on_run: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
-    """Measure one bundle on one backend.
-
-    The resident memory that closing does not give back is counted from after the libraries are loaded and before the
-    bundle is opened; the peak is that of the whole process.
+    threads: int | None = None,
+    seconds: float = 10.0,
+    steps: int = 1,
+    runs: int = MIN_RUNS,
+    cold_starts: int = 3,
+) -> BenchmarkRecord:
+    """Measure one variant of a bundle, in processes of its own.
 
     Args:
-        bundle: directory or name, None for the default one.
-        backend: backend name or "auto".
-        precision: "int8" or "fp32".
+        bundle: opened bundle.
+        variant: name of a variant that a backend here can run.
         threads: threads per stage, None for the default.
         seconds: duration of every sound.
         steps: network steps.
         runs: timed generations, at least 20, after 3 that are not timed.
-        on_run: called with runs done and runs in all.
+        cold_starts: processes started to time the first sound, at least 1.
 
     Raises:
         RequestError: too few runs, or the bundle does not make such sounds.
-        BundleError, BackendError, MissingExtraError: as ``TextToAudio.open``.
+        BundleError, BackendError, MissingExtraError: as ``load_variant``.
     """
-    if runs < MIN_RUNS:
-        raise RequestError(f"runs {runs} is out of range: at least {MIN_RUNS}")
-    request = GenerationRequest(PROMPT, seconds=seconds, steps=steps)
-    opened = Bundle.open(bundle, verify=False)
-    heat_before = temperature_celsius()
-    _load_libraries()
-    baseline = current_rss_bytes()
-    started = time.perf_counter()
-    model = TextToAudio.open(opened, backend=backend, precision=precision, threads=threads)
-    load = time.perf_counter() - started
-    with model:
-        started = time.perf_counter()
-        model.generate(request)
-        warm_up = time.perf_counter() - started
-        for _ in range(WARM_UP_RUNS - 1):
-            model.generate(request)
-        timings = []
-        for run in range(runs):
-            timings.append(model.generate(request).timings)
-            if on_run is not None:
-                on_run(run + 1, runs)
-        used = model.model.backend
-    peak = peak_rss_bytes()
-    gc.collect()
-    retained = max(0, current_rss_bytes() - baseline)
-    stages = {name: _distribution(np.array([getattr(timing, name) for timing in timings])) for name in TIMED}
-    files = next(
-        v.stages for v in opened.variants.values() if (v.backend, v.precision) == (used.name, used.precision)
+    for name, value, least in (("runs", runs, MIN_RUNS), ("cold_starts", cold_starts, 1)):
+        if value < least:
+            raise RequestError(f"{name} {value} is out of range: at least {least}")
+    found = measure_apart(Job(str(bundle.root.resolve()), variant, threads, seconds, steps, runs))
+    cold = [_cold_start(bundle, variant, found, seconds, steps) for _ in range(cold_starts)]
+    times = {name: np.array([getattr(timing, name) for timing in found.timings]) for name in TIMED}
+    stages = {name: _distribution(values) for name, values in times.items()}
+    device = this_device()
+    return BenchmarkRecord(
+        schema="bench/1",
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=source_commit(),
+        device=device,
+        fingerprint=device.fingerprint,
+        temperature_before=found.temperature_before,
+        temperature_after=found.temperature_after,
+        contention=found.contention,
+        bundle=bundle.manifest.name,
+        bundle_digest=bundle.digest,
+        bundle_commit=bundle.manifest.provenance.commit,
+        variant=variant,
+        backend=found.backend,
+        backend_version=_version(LIBRARIES[found.backend].partition(".")[0]),
+        precision=found.precision,
+        recipes=bundle.manifest.provenance.recipes,
+        delegate_coverage=found.delegate_coverage,
+        edge_tta_version=_version("edge-tta"),
+        python_version=platform.python_version(),
+        threads=found.threads,
+        seconds=seconds,
+        steps=steps,
+        runs=runs,
+        load_seconds=found.load_seconds,
+        warm_up_seconds=found.warm_up_seconds,
+        cold_start_seconds=float(np.median(cold)),
+        cold_starts=cold_starts,
+        stages=stages,
+        totals=tuple(times["total"].tolist()),
+        real_time_factor=stages["total"].median / seconds,
+        baseline_rss_bytes=found.baseline_rss_bytes,
+        peak_rss_bytes=found.peak_rss_bytes,
+        retained_rss_bytes=found.retained_rss_bytes,
+        file_bytes=bundle.variants[variant].size(),
     )
-    return {
-        "schema": SCHEMA,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "device": describe_device(),
-        "temperature_before": heat_before,
-        "temperature_after": temperature_celsius(),
-        "bundle": opened.manifest.name,
-        "bundle_digest": opened.digest,
-        "bundle_commit": opened.manifest.provenance.commit,
-        "backend": used.name,
-        "backend_version": _version("onnxruntime"),
-        "edge_tta_version": _version("edge-tta"),
-        "python_version": platform.python_version(),
-        "precision": used.precision,
-        "delegate_coverage": 1.0,
-        "threads": used.threads,
-        "seconds": seconds,
-        "steps": steps,
-        "runs": runs,
-        "load_seconds": load,
-        "warm_up_seconds": warm_up,
-        "cold_start_seconds": _cold_start(
-            opened.root, used.name, used.precision, used.threads, seconds, steps
-        ),
-        "stages": stages,
-        "real_time_factor": stages["total"]["median"] / seconds,
-        "peak_rss_bytes": peak,
-        "retained_rss_bytes": retained,
-        "file_bytes": sum({stage.file: stage.bytes for stage in files.values()}.values()),
-    }
 
 
-def _load_libraries() -> None:
-    import onnxruntime  # noqa: F401
-    import sentencepiece  # noqa: F401
+def _distribution(values: np.ndarray[Any, np.dtype[np.float64]]) -> Distribution:
+    return Distribution(float(values.min()), float(np.median(values)), float(np.percentile(values, 95)))
 
 
-def _distribution(values: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, float]:
-    """Median and 95th percentile in seconds."""
-    return {"median": float(np.median(values)), "p95": float(np.percentile(values, 95))}
-
-
-def _cold_start(root: Path, backend: str, precision: str, threads: int, seconds: float, steps: int) -> float:
-    """Seconds from process start to a written file."""
-    with tempfile.TemporaryDirectory() as directory:
-        arguments = ["--bundle", str(root.resolve()), "--backend", backend, "--precision", precision]
-        arguments += ["--threads", str(threads), "--seconds", str(seconds), "--steps", str(steps), "--quiet"]
-        command = [sys.executable, "-m", "edge_tta.cli", "generate", PROMPT, *arguments]
-        started = time.perf_counter()
-        done = subprocess.run(
-            [*command, "--output", str(Path(directory) / "cold.wav")],
-            capture_output=True,
-            text=True,
-            check=False,
+def _cold_start(bundle: Bundle, variant: str, found: Measurement, seconds: float, steps: int) -> float:
+    """Seconds from process start to the line that tells of a written file."""
+    if choose_variant(bundle, found.backend, found.precision) != variant:
+        raise BackendError(
+            f"{variant} cannot be asked for by backend and precision; generate would run another"
         )
-        taken = time.perf_counter() - started
-    if done.returncode != 0:
-        raise BackendError(f"{backend}: a fresh process failed: {done.stderr.strip()[-300:]}")
+    options = {
+        "--bundle": str(bundle.root.resolve()),
+        "--backend": found.backend,
+        "--precision": found.precision,
+        "--seconds": str(seconds),
+        "--steps": str(steps),
+        # Some backends leave threads to the system.
+        **({"--threads": str(found.threads)} if found.threads else {}),
+    }
+    words = [word for pair in options.items() for word in pair]
+    with tempfile.TemporaryDirectory() as directory:
+        target = Path(directory) / "cold.wav"
+        command = [sys.executable, "-m", "edge_tta.cli", "generate", PROMPT, *words, "--output", str(target)]
+        started = time.perf_counter()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            # The verb prints its first line once the file is there; what it does after that is no part of the wait.
+            process.stdout.readline()
+            taken = time.perf_counter() - started
+            _, complaint = process.communicate()
+        if process.returncode != 0 or not target.is_file():
+            raise BackendError(f"{variant}: a fresh process failed: {complaint.strip()[-300:]}")
     return taken
 
 

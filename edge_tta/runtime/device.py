@@ -2,13 +2,70 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import platform
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 INT8_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
 """CPU flags that decide how fast int8 is; asimddp is Arm's dot product."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A machine without anything that names its owner; None where the system does not tell."""
+
+    model: str
+    """Product name, or the kind of machine."""
+    soc: str
+    """Name of the processor."""
+    abi_features: tuple[str, ...]
+    """Those of ``INT8_FEATURES`` that the processor has."""
+    os: str
+    cores: int | None
+    affinity: tuple[int, ...] | None
+    """Numbers of the cores that this process may use."""
+    memory_bytes: int | None
+    virtual: bool
+    """Whether the processor says that it is shared by a hypervisor."""
+    governor: str | None
+    """What decides the clock of the first core."""
+    clock_khz: tuple[tuple[int, int], ...] | None
+    """Lowest and highest clock of every core."""
+    plugged: int | None
+    battery_percent: int | None
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that are equal for records of one machine and system."""
+        fixed = self.model, self.soc, self.abi_features, self.os, self.cores, self.memory_bytes
+        return hashlib.sha256(json.dumps(fixed).encode()).hexdigest()[:12]
+
+
+def this_device() -> Device:
+    """The machine that runs this process."""
+    return Device(
+        model=_text("/sys/class/dmi/id/product_name") or platform.machine(),
+        soc=cpu_model(),
+        abi_features=cpu_features(),
+        os=platform.platform(),
+        cores=os.cpu_count(),
+        affinity=tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None,
+        memory_bytes=_memory_bytes(),
+        virtual="hypervisor" in _flags(),
+        governor=_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        clock_khz=_clocks(),
+        plugged=_supply("Mains", "online"),
+        battery_percent=_supply("Battery", "capacity"),
+    )
+
+
+def describe_device() -> dict[str, Any]:
+    """``this_device`` as plain values."""
+    return asdict(this_device())
 
 
 def cpu_model() -> str:
@@ -19,26 +76,8 @@ def cpu_model() -> str:
 
 def cpu_features() -> tuple[str, ...]:
     """Those of ``INT8_FEATURES`` this processor has; empty where it cannot be read."""
-    info = _cpu_info()
-    flags = set((info.get("flags") or info.get("Features") or "").split())
+    flags = _flags()
     return tuple(name for name in INT8_FEATURES if name in flags)
-
-
-def describe_device() -> dict[str, Any]:
-    """Processor, system and state of power and heat; None where it cannot be read."""
-    affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    return {
-        "model": _text("/sys/class/dmi/id/product_name") or platform.machine(),
-        "soc": cpu_model(),
-        "abi_features": list(cpu_features()),
-        "os": platform.platform(),
-        "cores": os.cpu_count(),
-        "affinity": affinity,
-        "governor": _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-        "plugged": _supply("Mains", "online"),
-        "battery_percent": _supply("Battery", "capacity"),
-    }
 
 
 def temperature_celsius() -> float | None:
@@ -52,6 +91,11 @@ def temperature_celsius() -> float | None:
     return max(values, default=None)
 
 
+def _flags() -> set[str]:
+    info = _cpu_info()
+    return set((info.get("flags") or info.get("Features") or "").split())
+
+
 def _cpu_info() -> dict[str, str]:
     """First value of every key of ``/proc/cpuinfo``."""
     info: dict[str, str] = {}
@@ -62,6 +106,25 @@ def _cpu_info() -> dict[str, str]:
     except OSError:
         return {}
     return info
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _clocks() -> tuple[tuple[int, int], ...] | None:
+    """Limits of every core's clock, in the order of the cores."""
+    folders = Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq")
+    found = []
+    for folder in sorted(folders, key=lambda path: int(path.parent.name.removeprefix("cpu"))):
+        ends = [_text(str(folder / f"cpuinfo_{end}_freq")) for end in ("min", "max")]
+        if not all(end and end.isdigit() for end in ends):
+            return None
+        found.append((int(ends[0] or 0), int(ends[1] or 0)))
+    return tuple(found) or None
 
 
 def _supply(kind: str, field: str) -> int | None:

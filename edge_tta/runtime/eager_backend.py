@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import threading
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from edge_tta.bundle.manifest import Generation
 from edge_tta.errors import BackendError, ConfigError
@@ -25,6 +27,8 @@ from edge_tta.text import Tokenizer
 
 UNSTATED = Generation(default_guidance=3.0, min_guidance=0.0, max_guidance=100.0, max_steps=8)
 """Limits of a checkpoint without a ``bundle.toml``: an unfinished model may be tried with anything."""
+
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class EagerBackend:
@@ -58,18 +62,19 @@ class EagerBackend:
     @contextlib.contextmanager
     def _inference(self) -> Iterator[None]:
         # The number of threads is a property of the whole process in torch; others find it as they left it.
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
-            with torch.inference_mode():
-                yield
-        finally:
-            torch.set_num_threads(before)
+        with _ONE_AT_A_TIME:
+            before = torch.get_num_threads()
+            torch.set_num_threads(self.threads)
+            try:
+                with torch.inference_mode():
+                    yield
+            finally:
+                torch.set_num_threads(before)
 
     def text_encoder(self, ids: NDArray[np.int64]) -> tuple[Floats, Floats]:
         """See ``Backend``."""
         with self._inference():
-            tokens, pooled = self._part(0)(_tensor(ids))
+            tokens, pooled = self._part(0)(_tensor(ids, np.int64))
         return tokens.numpy(), pooled.numpy()
 
     def generator(
@@ -137,10 +142,14 @@ def _limits(directory: Path) -> Generation:
         return UNSTATED
     try:
         facts = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Generation.model_validate({name: facts[name] for name in Generation.model_fields})
-    except (OSError, ValueError, KeyError) as error:
+        stated = {name: facts[name] for name in Generation.model_fields if name in facts}
+        return Generation.model_validate(stated)
+    except ValidationError as error:
+        reason = error.errors(include_url=False)[0]
+        raise ConfigError(f"{path}: {'.'.join(map(str, reason['loc']))}: {reason['msg']}") from error
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
 
 
-def _tensor(array: NDArray[Any]) -> torch.Tensor:
-    return torch.from_numpy(np.array(array, order="C"))
+def _tensor(array: NDArray[Any], dtype: type = np.float32) -> torch.Tensor:
+    return torch.from_numpy(np.array(array, dtype=dtype, order="C"))

@@ -24,7 +24,7 @@ from edge_tta.runtime.backend import Backend, Floats, LoadedModel, load_bundle
 from edge_tta.runtime.finish import finish_waveform
 from edge_tta.runtime.ort_backend import first_line
 from edge_tta.runtime.request import GenerationRequest, GenerationResult, Progress, StageName
-from edge_tta.runtime.sampler import sample
+from edge_tta.runtime.sampler import ping_pong, sample
 from edge_tta.runtime.timings import Stopwatch
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,17 @@ def default_threads() -> int:
     """Threads used when none are asked for: the usable cores, at most four."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(usable, MAX_DEFAULT_THREADS)
+
+
+def checked_threads(threads: int | None) -> int:
+    """Threads to use when ``threads`` are asked for; None for the default.
+
+    Raises:
+        RequestError: out of range.
+    """
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise RequestError(f"threads {threads} is out of range: allowed are 1 to {MAX_THREADS}")
+    return threads or default_threads()
 
 
 class _Call:
@@ -74,34 +85,34 @@ class TextToAudio:
         backend: str = "auto",
         precision: str = "int8",
         threads: int | None = None,
+        compute_units: str = "all",
     ) -> TextToAudio:
         """Open a bundle on a backend.
 
         Args:
             bundle: opened bundle, directory, or name of a shipped bundle; None for the default one. For the eager
                 backend the directory of a model checkpoint.
-            backend: "ort", "eager" (torch, fp32), or "auto" for the best one there is. An explicit backend never
-                falls back to another.
-            precision: "int8" or "fp32".
+            backend: "ort", "coreml" (macOS), "eager" (torch, fp32), or "auto" for the best one there is. An explicit
+                backend never falls back to another.
+            precision: "int8", "fp32" or another that the bundle has.
             threads: threads per stage, 1 to 64; None for the usable cores, at most four.
+            compute_units: what Core ML may run on: "all", "cpu", "cpu+gpu" or "cpu+neural-engine".
 
         Raises:
             BundleError: the bundle is unknown, or one of the files that are used is damaged.
             BackendError: the bundle has no such variant, or the backend refuses it.
-            MissingExtraError: the eager backend is asked for and torch is not installed.
+            MissingExtraError: the backend's package is not installed.
             ConfigError: the checkpoint for the eager backend is incomplete or damaged.
             RequestError: threads out of range.
         """
         started = time.perf_counter()
-        if threads is not None and not 1 <= threads <= MAX_THREADS:
-            raise RequestError(f"threads {threads} is out of range: allowed are 1 to {MAX_THREADS}")
-        count = threads or default_threads()
+        count = checked_threads(threads)
         if backend == "eager":
             model = _load_eager(bundle, precision, count)
         else:
             # Each file that is used is hashed as it is read, so there is no need to read the whole bundle before.
             opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, verify=False)
-            model = load_bundle(opened, backend, precision, count)
+            model = load_bundle(opened, backend, precision, count, compute_units)
         if backend == "auto":
             logger.info("backend auto chose %s", model.backend.name)
         return cls(model, time.perf_counter() - started)
@@ -258,10 +269,19 @@ class TextToAudio:
                 _check_finite(found, backend, "generator")
             return found
 
-        with watch.stage("generator"):
-            frames = model.audio.latent_frames(request.seconds)
-            noise = gaussian_noise(request.seed, (frames, model.audio.latent_channels))[None]
-        latent = sample(velocity, noise, request.steps, lambda _: self._before(call, item, "generator"))
+        def draw(stream: int = 0) -> Floats:
+            with watch.stage("generator"):
+                frames = model.audio.latent_frames(request.seconds)
+                return gaussian_noise(request.seed, (frames, model.audio.latent_channels), stream)[None]
+
+        def before_step(_: int) -> None:
+            self._before(call, item, "generator")
+
+        if model.generation.sampler == "ping-pong":
+            # A stream of the seed's noise for every step.
+            latent = ping_pong(velocity, draw(), request.steps, draw, before_step)
+        else:
+            latent = sample(velocity, draw(), request.steps, before_step)
 
         self._before(call, item, "decoder")
         with watch.stage("decoder"), _failures(backend, "decoder"):

@@ -210,3 +210,15 @@ def test_documents_are_objects() -> None:
 @pytest.mark.parametrize("text", ['"\\"[[[["', '"\\\\"', '{"a":"]]]]"}', '{"a\\\\":"[[[[[[[[["}'])
 def test_brackets_in_strings_are_no_depth(text: str) -> None:
     assert parse_document(f'{{"key":{text}}}'.encode())["key"] == json.loads(text)
+
+
+def test_the_sampler_is_written_only_where_it_is_not_the_usual_one() -> None:
+    """A bundle that needs nothing new stays readable by releases that do not know the field."""
+    assert "sampler" not in DOCUMENT["generation"]
+    assert parse_manifest(sealed(DOCUMENT)).generation.sampler == "euler"
+    changed = document(generation={**DOCUMENT["generation"], "sampler": "ping-pong"})
+    manifest = parse_manifest(sealed(changed))
+    assert manifest.generation.sampler == "ping-pong"
+    assert canonical_json(manifest) == sealed(changed)
+    with pytest.raises(BundleError, match=r"generation.sampler"):
+        parse_manifest(sealed(document(generation={**DOCUMENT["generation"], "sampler": "heun"})))

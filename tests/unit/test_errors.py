@@ -26,6 +26,7 @@ EXIT_CODES = {
     "DataError": 2,
     "BundleError": 3,
     "BackendError": 4,
+    "GateError": 5,
     "Cancelled": 130,
 }
 

@@ -18,6 +18,8 @@ HEAVY = ("torch", "onnxruntime", "onnx", "scipy", "soundfile", "sentencepiece", 
 EXTRAS = (
     "PIL",
     "accelerate",
+    "coremltools",
+    "executorch",
     "matplotlib",
     "onnx",
     "onnxscript",
@@ -27,6 +29,7 @@ EXTRAS = (
     "tensorboard",
     "tokenizers",
     "torch",
+    "torchao",
 )
 TORCH_FREE = ("audio", "bundle", "cli", "config", "errors", "noise", "runtime", "text")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 pytest.importorskip("torch")
 import torch
@@ -15,11 +16,16 @@ from typer.testing import CliRunner
 from edge_tta.audio import Audio, read_audio, write_audio
 from edge_tta.cli.main import app
 from edge_tta.errors import BackendError, ConfigError, DataError, MissingExtraError
+from edge_tta.flow.path import Condition
+from edge_tta.flow.ping_pong import ping_pong as torch_ping_pong
 from edge_tta.model.checkpoint import save_part
 from edge_tta.model.reconstruct import reconstruct_file
+from edge_tta.noise import gaussian_noise
 from edge_tta.runtime import GenerationRequest, TextToAudio
 from edge_tta.runtime.eager_backend import EagerBackend
+from edge_tta.runtime.finish import finish_waveform
 from edge_tta.runtime.golden import signal_to_noise_db
+from edge_tta.runtime.sampler import ping_pong
 from export.tiny import tiny_checkpoint
 
 TINY = Path(__file__).resolve().parents[1] / "golden" / "edge-tiny"
@@ -48,6 +54,45 @@ def test_eager_and_exported_graphs_agree(steps: int) -> None:
         )
         made = eager.generate(request)
     assert signal_to_noise_db(exported.audio.samples, made.audio.samples) > 60
+
+
+def test_ping_pong_of_the_runtime_is_that_of_training() -> None:
+    tiny, seconds = tiny_checkpoint(), 0.5
+    frames = tiny.config.audio.latent_frames(seconds)
+
+    def draw(stream: int) -> NDArray[np.float32]:
+        return gaussian_noise(5, (frames, tiny.config.audio.latent_channels), stream)[None]
+
+    with TextToAudio.open(TINY, backend="ort", precision="fp32", threads=1) as ort:
+        ids = ort.model.tokenizer.encode("a dog barking").ids[None]
+        backend = EagerBackend(tiny, threads=1)
+        text = backend.text_encoder(ids)
+        found = ping_pong(
+            lambda z, now, width: backend.generator(z, now, width, text, seconds, 2.0), draw(0), 4, draw
+        )
+        generation = ort.model.generation.model_copy(update={"sampler": "ping-pong"})
+        request = GenerationRequest("a dog barking", seconds, seed=5, steps=4, guidance=2.0)
+        sound = TextToAudio(dataclasses.replace(ort.model, generation=generation)).generate(request)
+        walked = ort.generate(request)
+    assert tiny.generator is not None
+    features = [torch.from_numpy(part) for part in text]
+    condition = Condition(features[0], features[1], torch.ones(ids.shape).bool(), torch.tensor([seconds]))
+    trained = torch_ping_pong(
+        tiny.generator,
+        torch.from_numpy(draw(0)),
+        condition,
+        4,
+        lambda step: torch.from_numpy(draw(step)),
+        2.0,
+    )
+    np.testing.assert_allclose(found, trained.numpy(), atol=1e-4)
+    # The bundle decides which one is walked.
+    with torch.no_grad():
+        assert tiny.codec is not None
+        expected = tiny.codec.decode(trained)[0].numpy()
+    finished, _ = finish_waveform(expected, sound.audio.frames, sound.audio.sample_rate)
+    assert signal_to_noise_db(finished, sound.audio.samples) > 40
+    assert signal_to_noise_db(finished, walked.audio.samples) < 20
 
 
 def test_checkpoint_directory_as_a_model(checkpoint: Path) -> None:

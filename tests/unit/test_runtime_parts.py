@@ -12,8 +12,9 @@ import pytest
 
 from edge_tta.runtime.finish import finish_waveform
 from edge_tta.runtime.memory import current_rss_bytes, peak_rss_bytes
-from edge_tta.runtime.sampler import Floats, sample
+from edge_tta.runtime.sampler import Floats, ping_pong, sample
 from edge_tta.runtime.timings import Stopwatch
+from edge_tta.times import ping_pong_grid
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 8])
@@ -49,6 +50,30 @@ def test_sampler_asks_before_every_step_and_keeps_float32() -> None:
     latent = sample(lambda z, t, d: z, np.ones((1, 2, 2), np.float32), 3, asked.append)
     assert asked == [0, 1, 2]
     assert latent.dtype == np.float32
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 8])
+def test_ping_pong_jumps_to_data_and_adds_noise_of_the_next_level(steps: int) -> None:
+    noise, data = np.full((1, 2, 2), 3.0, np.float32), np.full((1, 2, 2), -1.0, np.float32)
+    fresh = {step: np.full((1, 2, 2), 10.0 + step, np.float32) for step in range(1, steps)}
+    grid, seen, asked = ping_pong_grid(steps), [], []
+
+    def velocity(latent: Floats, now: float, duration: float) -> Floats:
+        assert duration == now == grid[len(seen)]
+        expected = noise if not seen else (1 - now) * data + now * fresh[len(seen)]
+        np.testing.assert_allclose(latent, expected, rtol=1e-6)
+        seen.append(now)
+        return ((latent - data) / np.float32(now)).astype(np.float32)
+
+    found = ping_pong(velocity, noise, steps, fresh.__getitem__, asked.append)
+    np.testing.assert_allclose(found, data, atol=1e-5)
+    assert found.dtype == np.float32 and asked == list(range(steps)) and len(seen) == steps
+
+
+def test_one_jump_is_one_step() -> None:
+    noise = np.random.default_rng(0).standard_normal((1, 5, 3)).astype(np.float32)
+    velocity = lambda z, t, d: np.tanh(z) * np.float32(t + d)  # noqa: E731
+    np.testing.assert_array_equal(ping_pong(velocity, noise, 1, lambda _: noise), sample(velocity, noise, 1))
 
 
 def tone(frames: int, amplitude: float, channels: int = 1) -> Floats:

@@ -350,7 +350,9 @@ def test_warmup_makes_a_real_sound(model: TextToAudio) -> None:
 
 
 def test_explicit_backend_never_falls_back(toy_bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match="unknown backend 'coreml'; this version has auto, ort, eager"):
+    with pytest.raises(BackendError, match=r"unknown backend 'tflite'; this version has auto, ort, .*eager"):
+        TextToAudio.open(toy_bundle, backend="tflite")
+    with pytest.raises(BackendError, match=r"has no coreml-int8 variant; it has ort-fp32, ort-int8"):
         TextToAudio.open(toy_bundle, backend="coreml")
     with pytest.raises(BackendError, match=r"has no ort-fp16 variant; it has ort-fp32, ort-int8") as caught:
         TextToAudio.open(toy_bundle, backend="ort", precision="fp16")

@@ -1,0 +1,70 @@
+"""What a native library writes to standard error while it loads, kept from the terminal and at hand for messages."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+
+_LINE = re.compile(rb"^\[[\w.]+\.(?:cpp|h|c):\d+\] (.*)$")
+"""How ExecuTorch begins its lines: "[file.cpp:123] "."""
+
+
+@contextlib.contextmanager
+def native_log(*loggers: str) -> Iterator[list[str]]:
+    """Keep ExecuTorch's lines from standard error while a block runs; lines of others are written after it.
+
+    Standard error belongs to the whole process, so this is for the moments of importing and loading only.
+
+    Args:
+        loggers: names of loggers that report errors alone meanwhile.
+
+    Yields:
+        The lines without their places in the source; filled when the block ends.
+    """
+    lines: list[str] = []
+    named = [logging.getLogger(name) for name in loggers]
+    levels = [logger.level for logger in named]
+    handlers, terminal = list(logging.root.handlers), sys.stderr
+    for logger in named:
+        logger.setLevel(logging.ERROR)
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(tempfile.TemporaryFile())
+        # The library writes to the descriptor, its Python binding to the object.
+        saved = _redirect(file.fileno())
+        sys.stderr = io.TextIOWrapper(
+            io.FileIO(os.dup(file.fileno()), "w"), encoding="utf-8", errors="replace", write_through=True
+        )
+        try:
+            yield lines
+        finally:
+            written, sys.stderr = sys.stderr, terminal
+            written.close()
+            if saved is not None:
+                os.dup2(saved, 2)
+                os.close(saved)
+            for logger, level in zip(named, levels, strict=True):
+                logger.setLevel(level)
+            logging.root.handlers[:] = handlers
+            file.seek(0)
+            for line in file.read().splitlines():
+                found = _LINE.match(line)
+                if found is not None:
+                    lines.append(found[1].decode("utf-8", "replace"))
+                elif terminal is not None:
+                    terminal.write(line.decode("utf-8", "replace") + "\n")
+
+
+def _redirect(target: int) -> int | None:
+    """Point standard error at a file; what it was, or None where there is none."""
+    try:
+        saved = os.dup(2)
+    except OSError:
+        return None
+    os.dup2(target, 2)
+    return saved
