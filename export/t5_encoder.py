@@ -1,6 +1,6 @@
 """A public T5 encoder as the runtime's text encoder: exported to ONNX and made int8 by ``optimum``.
 
-    graphs = t5_encoder_graphs(Path("flan-t5-base"))
+    graphs = t5_encoder_graphs(T5TextEncoder(load_t5(Path("flan-t5-base"))))
     graphs["int8"]    # ids int64 [1, T] -> tokens float32 [1, T, D], pooled float32 [1, D]
 
 The graph takes the ids of ``spiece.model``, end of sentence last, as the runtime's tokenizer makes them. ``pooled`` is
@@ -25,9 +25,8 @@ import onnx.helper
 import onnx.numpy_helper
 from numpy.typing import NDArray
 
-from edge_tta.bundle.manifest import Port
 from edge_tta.errors import ConfigError, MissingExtraError
-from edge_tta.model.public_t5 import load_t5
+from edge_tta.model.public_t5 import T5TextEncoder
 
 OPSET = 18
 KEEP_FLOAT = ("*/wo/*",)
@@ -37,30 +36,19 @@ MIN_ELEMENTS = 1024
 """Smaller weights stay float: nothing to gain."""
 
 
-def t5_encoder_ports(width: int) -> tuple[list[Port], list[Port]]:
-    """Inputs and outputs of the graph for a bundle's manifest; ``width`` is the ``d_model`` of the checkpoint."""
-    inputs = [Port(name="ids", dtype="int64", shape=[1, "tokens"])]
-    outputs = [
-        Port(name="tokens", dtype="float32", shape=[1, "tokens", width]),
-        Port(name="pooled", dtype="float32", shape=[1, width]),
-    ]
-    return inputs, outputs
-
-
 def t5_encoder_graphs(
-    folder: Path, *, keep_float: Sequence[str] = KEEP_FLOAT, reduce_range: bool = True
+    text_encoder: T5TextEncoder, *, keep_float: Sequence[str] = KEEP_FLOAT, reduce_range: bool = True
 ) -> dict[str, bytes]:
-    """ONNX files of the encoder in a local T5 folder, by precision: "fp32" and "int8".
+    """ONNX files of a public T5 encoder, by precision: "fp32" and "int8".
 
     Args:
-        folder: Hugging Face layout with ``config.json`` and weights.
+        text_encoder: the encoder.
         keep_float: shell patterns over the names of matrix products (``/encoder/block.0/layer.1/...``) that stay
             float.
         reduce_range: weights in seven bits, right also on CPUs that add products in 16 bits.
 
     Raises:
-        DataError: the folder holds no T5.
-        ConfigError: a pattern matches nothing, or the checkpoint is too large for one ONNX file.
+        ConfigError: a pattern matches nothing, or the encoder is too large for one ONNX file.
         MissingExtraError: optimum or transformers is not installed.
     """
     try:
@@ -68,11 +56,11 @@ def t5_encoder_graphs(
         from optimum.exporters.onnx.model_configs import T5EncoderOnnxConfig
     except ImportError as error:
         raise MissingExtraError("public", "exporting a T5 encoder") from error
-    encoder = load_t5(Path(folder))
+    encoder: Any = text_encoder.encoder
     weights = sum(parameter.numel() for parameter in encoder.parameters())
     if 4 * weights >= 2**31:
         raise ConfigError(
-            f"{folder}: {weights / 1e6:.0f} million weights do not fit into one ONNX file of 2 GiB"
+            f"a T5 encoder of {weights / 1e6:.0f} million weights does not fit into one ONNX file of 2 GiB"
         )
     width = int(encoder.config.d_model)
     with tempfile.TemporaryDirectory() as directory:

@@ -7,14 +7,27 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx.helper
 import onnx.numpy_helper
+import onnxruntime
 import torch
+from numpy.typing import NDArray
 
-from export.wrappers import StageGraph
+from edge_tta.bundle.manifest import STAGES, Variant
+from edge_tta.config import config_digest
+from edge_tta.errors import ConfigError
+from edge_tta.model.public_t5 import T5TextEncoder
+from export.recipe import VariantRecipe
+from export.t5_encoder import t5_encoder_graphs
+from export.variant import MAIN_OUTPUT, Arrays, ExportedVariant, ExportSource, measure_parity, stage_file
+from export.wrappers import StageGraph, stage_graphs
+from quantization.calibration import CalibrationSound, GraphModel, read_requests, stage_inputs, within
+from quantization.onnx_stage import quantize_onnx
+from quantization.recipe import load_recipe
 
 OPSET = 20
 """Has Gelu and LayerNormalization as operators; attention is written out, which newer opsets would not change."""
@@ -36,26 +49,97 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
+class OnnxExporter:
+    """Variants for ONNX Runtime: one file per stage; the float graphs are made once and shared.
+
+    Args:
+        source: what is exported.
+    """
+
+    def __init__(self, source: ExportSource) -> None:
+        self._source = source
+        self._stages = stage_graphs(source.parts, single_step=source.single_step)
+        self._floats: dict[str, bytes] = {}
+        self._public: dict[str, bytes] = {}
+        """Text encoder by precision, if it is a public T5."""
+        if isinstance(source.parts.text_encoder, T5TextEncoder):
+            source.report("onnx: exporting and quantizing the public text encoder")
+            self._public = t5_encoder_graphs(source.parts.text_encoder)
+            self._floats["text_encoder"] = self._public["fp32"]
+        self._sounds: tuple[CalibrationSound, ...] = ()
+
+    def export(self, recipe: VariantRecipe) -> ExportedVariant:
+        """See ``VariantExporter``; fp32, and int8 or int4 by a recipe for ONNX graphs."""
+        if recipe.precision not in ("fp32", "int8", "int4"):
+            raise ConfigError(f"{recipe.name}: the ONNX exporter makes fp32, int8 and int4")
+        quantization = None if recipe.quantization is None else load_recipe(recipe.quantization)
+        for stage in STAGES:
+            if stage not in self._floats:
+                self._source.report(f"onnx: exporting {stage}")
+                self._floats[stage] = export_onnx(self._stages[stage])
+        graphs, recipes = self._floats, {}
+        if quantization is not None:
+            sounds = self._calibrate() if quantization.is_static else ()
+            self._source.report(f"{recipe.name}: quantizing")
+            recipes[quantization.name] = config_digest(quantization)
+            # A public text encoder keeps optimum's int8, whatever the recipe asks of ours.
+            ready = {"text_encoder": self._public["int8"]} if self._public else {}
+            graphs = {
+                stage: ready.get(stage)
+                or quantize_onnx(stage, data, quantization, stage_inputs(sounds, stage))
+                for stage, data in graphs.items()
+            }
+        graphs = {stage: store_in_bf16(data) for stage, data in graphs.items()}
+        self._source.report(f"{recipe.name}: measuring parity")
+        files = {stage: f"{recipe.name}/{stage}.onnx" for stage in STAGES}
+        description = {
+            "backend": recipe.backend,
+            "precision": recipe.precision,
+            "stages": {
+                stage: stage_file(files[stage], graphs[stage], self._stages[stage]) for stage in STAGES
+            },
+            "parity_snr_db": measure_parity(
+                self._source.golden, self._stages, lambda stage, inputs: _run(stage, graphs[stage], inputs)
+            ),
+        }
+        return ExportedVariant(
+            Variant.model_validate(description),
+            {files[stage]: graphs[stage] for stage in STAGES},
+            ("onnx", "onnxscript", "onnxruntime", *(("optimum", "transformers") if self._public else ())),
+            recipes,
+        )
+
+    def _calibrate(self) -> tuple[CalibrationSound, ...]:
+        """What the float graphs compute for the packaged requests; once for all variants."""
+        if not self._sounds:
+            self._source.report("onnx: calibrating")
+            audio = self._source.parts.config.audio
+            model = GraphModel(self._floats, audio, self._source.tokenizer)
+            requests = within(read_requests(), audio, 1 if self._source.single_step else None)
+            self._sounds = tuple(model.make(request) for request in requests)
+        return self._sounds
+
+
+def _run(stage: str, model: bytes, inputs: Arrays) -> NDArray[Any]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    output: NDArray[Any] = session.run([MAIN_OUTPUT[stage]], inputs)[0]
+    return output
+
+
 def export_onnx(stage: StageGraph) -> bytes:
     """One stage as an ONNX file in memory.
 
     Everything that differs from run to run or names the exporting machine (stack traces, doc strings, metadata,
     producer) is removed, so equal weights give equal bytes.
     """
-    dimensions = {
-        name: torch.export.Dim(name, min=low, max=high) if low < high else None
-        for name, (low, high) in stage.lengths.items()
-    }
-    shapes = tuple(
-        {axis: dimensions[size] for axis, size in enumerate(port.shape) if isinstance(size, str)}
-        for port in stage.input_ports
-    )
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             stage.module,
             stage.inputs,
             dynamo=True,
-            dynamic_shapes=shapes,
+            dynamic_shapes=stage.dynamic_shapes(),
             input_names=[port.name for port in stage.input_ports],
             output_names=[port.name for port in stage.output_ports],
             opset_version=OPSET,

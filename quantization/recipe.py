@@ -1,58 +1,92 @@
-"""Quantization recipes: what becomes int8, what stays float, and why."""
+"""Quantization recipes: how the layers of every stage are stored and multiplied, and why some otherwise."""
 
 from __future__ import annotations
 
-import fnmatch
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
-from typing import Literal
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import TypeVar
 
+from edge_tta.bundle.manifest import STAGES
 from edge_tta.config import from_dict
 from edge_tta.errors import ConfigError
+from edge_tta.model.scheme import StageScheme
+from quantization.refusals import Target, refuse_known_faults
 
-
-@dataclass(frozen=True)
-class KeepFloat:
-    """Layers that stay float."""
-
-    stage: Literal["text_encoder", "generator", "decoder"]
-    pattern: str
-    """Shell pattern over weight names."""
-    reason: str
+Recipe = TypeVar("Recipe")
 
 
 @dataclass(frozen=True)
 class QuantizationRecipe:
-    """One way to quantize."""
+    """One way to quantize a model for one target; a stage without a table stays float."""
 
     name: str
-    scheme: Literal["dynamic"]
-    min_elements: int
-    """Weights with fewer elements stay float."""
-    reduce_range: bool
-    """Weights in 7 bits, so that 16-bit accumulation on CPUs without VNNI cannot saturate."""
-    keep_float: tuple[KeepFloat, ...] = ()
+    target: Target
+    """Which runtime it is for; the same scheme can be right on one and wrong on another."""
+    description: str = ""
+    text_encoder: StageScheme = field(default_factory=StageScheme)
+    generator: StageScheme = field(default_factory=StageScheme)
+    decoder: StageScheme = field(default_factory=StageScheme)
 
-    def quantizes(self, stage: str, weight: str, elements: int) -> bool:
-        """Whether a weight of a stage becomes int8."""
-        kept = any(
-            rule.stage == stage and fnmatch.fnmatchcase(weight, rule.pattern) for rule in self.keep_float
-        )
-        return elements >= self.min_elements and not kept
+    def __post_init__(self) -> None:
+        for stage in STAGES:
+            for scheme in self.stage(stage).schemes():
+                refuse_known_faults(self.target, scheme, stage)
+
+    @property
+    def is_static(self) -> bool:
+        """Whether some layer needs calibration."""
+        schemes = (scheme for stage in STAGES for scheme in self.stage(stage).schemes())
+        return any(scheme.activations == "static" for scheme in schemes)
+
+    def stage(self, name: str) -> StageScheme:
+        """What is said of "text_encoder", "generator" or "decoder"."""
+        if name not in STAGES:
+            raise ConfigError(f"unknown stage '{name}'; stages are {', '.join(STAGES)}")
+        found: StageScheme = getattr(self, name)
+        return found
+
+
+def list_recipes() -> dict[str, QuantizationRecipe]:
+    """Packaged recipes by name."""
+    return {name: load_recipe(name) for name in packaged_names("quantization")}
+
+
+def packaged_names(package: str) -> list[str]:
+    """Names of the recipes in the ``recipes`` folder of a package."""
+    folder = resources.files(package).joinpath("recipes")
+    return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
 def load_recipe(name: str) -> QuantizationRecipe:
-    """A packaged recipe by name.
+    """A packaged quantization recipe by name, or a TOML file.
 
     Raises:
         ConfigError: unknown name or malformed file.
     """
-    folder = resources.files("quantization").joinpath("recipes")
-    path = folder.joinpath(f"{name}.toml")
-    if not path.is_file():
-        known = sorted(
-            entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")
-        )
-        raise ConfigError(f"unknown quantization recipe '{name}'; known are {', '.join(known)}")
-    return from_dict(QuantizationRecipe, tomllib.loads(path.read_text(encoding="utf-8")), name)
+    return read_recipe(QuantizationRecipe, "quantization", name)
+
+
+def read_recipe(kind: type[Recipe], package: str, name: str) -> Recipe:
+    """A recipe of a toolchain package, from its ``recipes`` folder by name, or from a TOML file.
+
+    Raises:
+        ConfigError: unknown name or malformed file.
+    """
+    path: Traversable = Path(name)
+    if not name.endswith(".toml"):
+        path = resources.files(package).joinpath("recipes", f"{name}.toml")
+        known = packaged_names(package)
+        if name not in known:
+            raise ConfigError(
+                f"unknown {package} recipe '{name}'; known are {', '.join(known)}, or a .toml file"
+            )
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{name}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{name}: {error}") from error
+    return from_dict(kind, document, name)

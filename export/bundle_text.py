@@ -1,26 +1,35 @@
-"""Export a checkpoint to a bundle.
+"""What a bundle says about itself, read from the checkpoint's directory.
 
-    python -m export checkpoints/edge-10m -o edge_tta/assets/edge-10m
-
-The checkpoint directory holds, besides weights, what the bundle says about itself: ``bundle.toml``,
-``MODEL_CARD.md`` and ``ATTRIBUTIONS.csv``.
+Besides weights it holds ``bundle.toml``, ``MODEL_CARD.md`` and ``ATTRIBUTIONS.csv``.
 """
 
 from __future__ import annotations
 
-import argparse
 import subprocess
-import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from edge_tta.bundle.manifest import Generation
 from edge_tta.config import from_dict
-from edge_tta.errors import ConfigError, EdgeTTAError
-from edge_tta.model.checkpoint import load_model_checkpoint
-from export.assemble import BundleText, export_bundle
-from quantization.recipe import load_recipe
+from edge_tta.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class BundleText:
+    """What a bundle says about itself."""
+
+    version: str
+    description: str
+    licence: str
+    training_data: str
+    model_card: str
+    attributions: str
+    """CSV with one row per training clip."""
+    commit: str
+    checkpoint: str
+    generation: Generation
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,7 @@ class BundleFacts:
     min_guidance: float
     max_guidance: float
     max_steps: int
+    sampler: Literal["euler", "ping-pong"] = "euler"
 
 
 def read_text(directory: Path) -> BundleText:
@@ -57,6 +67,7 @@ def read_text(directory: Path) -> BundleText:
         min_guidance=facts.min_guidance,
         max_guidance=facts.max_guidance,
         max_steps=facts.max_steps,
+        sampler=facts.sampler,
     )
     return BundleText(
         version=facts.version,
@@ -82,35 +93,3 @@ def _commit(directory: Path) -> str:
         return "" if git("status", "--porcelain") else git("log", "-1", "--format=%H")
     except (OSError, subprocess.SubprocessError):
         return ""
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m export", description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True, help="bundle directory")
-    parser.add_argument("--precision", action="append", choices=["int8", "fp32"], help="default: both")
-    parser.add_argument("--recipe", default="onnx-int8", help="packaged quantization recipe")
-    options = parser.parse_args(arguments)
-    try:
-        bundle = export_bundle(
-            load_model_checkpoint(options.checkpoint),
-            options.output,
-            read_text(options.checkpoint),
-            load_recipe(options.recipe),
-            tuple(options.precision or ("int8", "fp32")),
-            on_progress=lambda what: print(what, file=sys.stderr, flush=True),
-        )
-    except EdgeTTAError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    size = sum(entry.bytes for entry in {file.file: file for file in bundle.manifest.files()}.values())
-    print(f"{bundle.name}: {size / 1e6:.1f} MB in {options.output}")
-    for name, variant in bundle.variants.items():
-        parity = ", ".join(f"{stage} {value:.1f} dB" for stage, value in variant.parity_snr_db.items())
-        print(f"  {name}: {parity}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,67 @@
+"""``edge-tta export``: from a checkpoint to a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Checkpoint folder with bundle.toml, MODEL_CARD.md and ATTRIBUTIONS.csv.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Bundle folder to write.")],
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="onnx, executorch or coreml, or a recipe file (.toml); onnx by default. May be repeated."
+        ),
+    ] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="Keep only variants in this precision. May be repeated.")
+    ] = None,
+    text_encoder: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the public T5 that the checkpoint was trained with, if it was."),
+    ] = None,
+    single_step: Annotated[
+        bool | None,
+        typer.Option(
+            "--single-step/--any-steps",
+            help="Fold time and duration for one step, or keep them; the recipe decides by default.",
+            show_default=False,
+        ),
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+) -> None:
+    """Export a checkpoint for one or several runtimes; every variant is run and compared with the float model."""
+    from edge_tta.cli.console import mebibytes, note, say, say_json
+    from edge_tta.cli.extras import require
+
+    for package in ("torch", "onnx", "onnxscript"):
+        require(package, "export", "exporting")
+    if text_encoder is not None:
+        for package in ("transformers", "optimum"):
+            require(package, "public", "exporting a public text encoder")
+    from export.assemble import export_bundle
+    from export.bundle_text import read_text
+    from export.public_text import load_for_export
+    from export.recipe import join_recipes, load_export_recipe
+
+    recipe = join_recipes([load_export_recipe(name) for name in target or ["onnx"]], precision, single_step)
+    text = read_text(checkpoint)
+    model = load_for_export(checkpoint, text_encoder)
+    bundle = export_bundle(model, output, text, recipe, on_progress=None if quiet else note)
+    sizes = {name: variant.size() for name, variant in bundle.variants.items()}
+    if json_output:
+        parity = {name: variant.parity_snr_db for name, variant in bundle.variants.items()}
+        document = {"bundle": bundle.name, "path": str(output), "digest": bundle.digest}
+        say_json({"schema": "export/1", **document, "sizes": sizes, "parity_snr_db": parity})
+        return
+    say(f"{bundle.name} in {output}")
+    for name, variant in bundle.variants.items():
+        figures = ", ".join(f"{stage} {value:.1f} dB" for stage, value in variant.parity_snr_db.items())
+        say(f"  {name:16s} {mebibytes(sizes[name])}; against the float model: {figures}")

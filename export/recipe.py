@@ -1,0 +1,103 @@
+"""Export recipes: which variants a bundle gets, each the model for one backend in one precision."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from edge_tta.errors import ConfigError
+from quantization.recipe import read_recipe
+
+
+@dataclass(frozen=True)
+class VariantRecipe:
+    """Settings of one variant."""
+
+    backend: Literal["ort", "executorch", "coreml"]
+    precision: Literal["fp32", "fp16", "int8", "int4"]
+    quantization: str | None = None
+    """Packaged quantization recipe; needed for int8 and int4, and for nothing else."""
+    delegate: Literal["xnnpack", "coreml"] = "xnnpack"
+    """What an ExecuTorch program hands its work to; means nothing for other backends."""
+    seconds: tuple[float, ...] = ()
+    """The only durations a Core ML variant is made for, so that a device can prepare each; empty for any duration."""
+    label: str = ""
+    """End of the variant's name where the precision does not tell variants apart."""
+
+    def __post_init__(self) -> None:
+        if self.delegate != "xnnpack" and self.backend != "executorch":
+            raise ConfigError(f"{self.name} has no delegate")
+        if self.seconds and self.backend != "coreml":
+            raise ConfigError(f"{self.name} takes any duration; only Core ML variants are made for some")
+        if (self.precision in ("int8", "int4")) != (self.quantization is not None):
+            wanted = "needs" if self.quantization is None else "has no use for"
+            raise ConfigError(f"{self.name} {wanted} a quantization recipe")
+
+    @property
+    def target(self) -> tuple[str, str]:
+        """Backend and delegate: variants that agree in them are made by one exporter."""
+        return self.backend, self.delegate
+
+    @property
+    def name(self) -> str:
+        """Name of the variant and of its directory in the bundle."""
+        runtime = f"et-{self.delegate}" if self.backend == "executorch" else self.backend
+        return f"{runtime}-{self.label or self.precision}"
+
+
+@dataclass(frozen=True)
+class ExportRecipe:
+    """What to export."""
+
+    name: str
+    variants: tuple[VariantRecipe, ...]
+    single_step: bool = False
+    """Fold what depends only on time and duration for one step from t = 1 to r = 0; the bundle then takes one step."""
+
+    def __post_init__(self) -> None:
+        names = [variant.name for variant in self.variants]
+        if not names:
+            raise ConfigError("no variants")
+        if len(set(names)) != len(names):
+            raise ConfigError(f"a variant appears twice: {', '.join(names)}")
+
+
+def load_export_recipe(name: str) -> ExportRecipe:
+    """A packaged recipe by name, or a TOML file.
+
+    Raises:
+        ConfigError: unknown name or malformed file.
+    """
+    return read_recipe(ExportRecipe, "export", name)
+
+
+def join_recipes(
+    recipes: Sequence[ExportRecipe],
+    precisions: Collection[str] | None = None,
+    single_step: bool | None = None,
+) -> ExportRecipe:
+    """One recipe with the variants of several.
+
+    Args:
+        recipes: at least one.
+        precisions: keep only variants in these; None keeps all.
+        single_step: overrides what the recipes say.
+
+    Raises:
+        ConfigError: the recipes disagree about ``single_step``, name a variant twice, or nothing is left.
+    """
+    if single_step is not None:
+        recipes = [replace(recipe, single_step=single_step) for recipe in recipes]
+    if len({recipe.single_step for recipe in recipes}) != 1:
+        raise ConfigError("the recipes disagree about single_step; a bundle has one limit of steps")
+    chosen = [
+        variant
+        for recipe in recipes
+        for variant in recipe.variants
+        if precisions is None or variant.precision in precisions
+    ]
+    name = "+".join(recipe.name for recipe in recipes)
+    if not chosen:
+        raise ConfigError(f"{name} has no variant in {', '.join(sorted(precisions or ()))}")
+    return ExportRecipe(name, tuple(chosen), recipes[0].single_step)

@@ -1,0 +1,126 @@
+"""Calibration: a fixed list of requests, apart from every evaluation prompt, answered by the float model itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import edge_tta.evaluate
+from edge_tta import GenerationRequest, TextToAudio
+from edge_tta.bundle import Bundle
+from edge_tta.bundle.manifest import STAGES
+from edge_tta.config import AudioSpec
+from edge_tta.errors import DataError
+from edge_tta.evaluate.suite import read_prompts
+from edge_tta.text import Tokenizer, normalise
+from quantization.calibration import (
+    CalibrationRequest,
+    GraphModel,
+    activation_ranges,
+    read_requests,
+    stage_inputs,
+    within,
+)
+
+TINY = Path(__file__).resolve().parents[1] / "golden" / "edge-tiny"
+HEADER = "prompt,seconds,guidance,steps,seed\n"
+
+
+def float_model() -> GraphModel:
+    bundle = Bundle.open(TINY)
+    graphs = {stage: bundle.read(bundle.variants["ort-fp32"].stages[stage]) for stage in STAGES}
+    tokenizer = Tokenizer(bundle.tokenizer_bytes(), bundle.config.text_encoder.max_tokens)
+    return GraphModel(graphs, bundle.config.audio, tokenizer)
+
+
+def test_no_calibration_prompt_is_ever_judged() -> None:
+    prompts = {normalise(request.prompt) for request in read_requests()}
+    suites = sorted((Path(edge_tta.evaluate.__file__).parent / "prompts").glob("*.csv"))
+    assert suites
+    judged = {normalise(prompt.text) for suite in suites for prompt in read_prompts(suite)}
+    assert len(judged) > 200 and prompts.isdisjoint(judged)
+
+
+def test_the_packaged_requests_cover_lengths_scales_and_steps() -> None:
+    requests = read_requests()
+    assert len({request.prompt for request in requests}) == len(requests) >= 32
+    assert len({request.seed for request in requests}) == len(requests)
+    for part in (requests, requests[:12]):
+        assert min(item.seconds for item in part) <= 0.5 and max(item.seconds for item in part) >= 12
+        assert {2.0, 3.0, 4.0, 5.0} <= {item.guidance for item in part}
+        assert {1} < {item.steps for item in part}
+
+
+def test_requests_are_held_within_what_a_model_makes() -> None:
+    audio = AudioSpec(min_seconds=1.0, max_seconds=6.0)
+    requests = (CalibrationRequest("a", 0.5, 4.0, 8, 1), CalibrationRequest("b", 12.0, 4.0, 2, 2))
+    held = within(requests, audio, max_steps=4)
+    assert [(item.seconds, item.steps) for item in held] == [(1.0, 4), (6.0, 2)]
+    assert [item.steps for item in within(requests, audio)] == [8, 2]
+
+
+def test_stages_are_given_what_the_runtime_gives_them() -> None:
+    """The same request through the runtime makes the same sound, and inputs repeat bit for bit."""
+    request = CalibrationRequest("thunder and wind", 0.6, 2.5, 3, 11)
+    model = float_model()
+    first, second = model.make(request), model.make(request)
+    for stage, runs in (("text_encoder", 1), ("generator", 3), ("decoder", 1)):
+        assert len(first.inputs[stage]) == runs
+        for left, right in zip(first.inputs[stage], second.inputs[stage], strict=True):
+            assert left.keys() == right.keys()
+            assert all(np.array_equal(left[name], right[name]) for name in left)
+    assert [float(step["time"][0]) for step in first.inputs["generator"]] == pytest.approx([1, 2 / 3, 1 / 3])
+    assert len(stage_inputs([first, second], "generator")) == 6
+    with TextToAudio.open(TINY, precision="fp32", threads=1) as runtime:
+        asked = GenerationRequest(request.prompt, seconds=0.6, guidance=2.5, steps=3, seed=11)
+        sound = runtime.generate(asked).audio.samples
+    # The runtime fades the ends, takes out an offset and scales down what is too loud.
+    made = first.waveform[0, :, : sound.shape[1]]
+    middle = slice(sound.shape[1] // 4, -sound.shape[1] // 4)
+    left, right = made[0, middle], sound[0, middle]
+    assert np.corrcoef(left, right)[0, 1] > 0.9999
+
+
+def test_ranges_are_those_of_every_input() -> None:
+    node = helper.make_node("Mul", ["x", "x"], ["y"]), helper.make_node("Neg", ["y"], ["z"])
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in ("x", "z")]
+    graph = helper.make_graph(node, "g", ports[:1], ports[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model)
+    inputs = [{"x": np.array(row, dtype=np.float32)} for row in ([1, -3], [2, 0.5])]
+    ranges = activation_ranges(model.SerializeToString(), ["x", "y", "z"], inputs)
+    assert ranges == {"x": (-3.0, 2.0), "y": (0.25, 9.0), "z": (-9.0, -0.25)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prompt,seconds\na,1\n", "columns must be"),
+        (HEADER, "no request"),
+        (HEADER + "a,long,4,1,1\n", ":2: no calibration request"),
+        (HEADER + "a,1,4,1\n", ":2: no calibration request"),
+        (HEADER + ",1,4,1,1\n", "prompt, seconds above 0"),
+        (HEADER + "a,inf,4,1,1\n", "seconds above 0"),
+        (HEADER + "a,1,nan,1,1\n", "finite guidance"),
+        (HEADER + "a,1,4,0,1\n", "steps must be at least 1"),
+    ],
+)
+def test_lists_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_requests(path)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_requests(tmp_path / "none.csv")
+
+
+def test_an_own_list_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(HEADER + "a gong,2.5,3,2,9\n")
+    assert read_requests(path) == (CalibrationRequest("a gong", 2.5, 3.0, 2, 9),)
+    assert dataclasses.asdict(read_requests(path)[0])["seed"] == 9

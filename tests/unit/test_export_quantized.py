@@ -1,0 +1,97 @@
+"""Quantized variants of one bundle: each from its recipe, calibrated where it must be, and heard."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import export.to_onnx
+from edge_tta import GenerationRequest, TextToAudio
+from edge_tta.bundle import Bundle
+from edge_tta.bundle.manifest import STAGES, Generation
+from edge_tta.errors import ConfigError
+from export.assemble import export_bundle
+from export.bundle_text import BundleText
+from export.recipe import ExportRecipe, VariantRecipe
+from export.tiny import tiny_checkpoint
+from quantization.calibration import CalibrationRequest, read_requests
+
+TEXT = BundleText(
+    version="1.0.0",
+    description="Random weights.",
+    licence="Apache-2.0",
+    training_data="None.",
+    model_card="# Test\n",
+    attributions="id\n",
+    commit="",
+    checkpoint="seed 2024",
+    generation=Generation(default_guidance=3.0, min_guidance=1.0, max_guidance=5.0, max_steps=8),
+)
+RULES = {
+    "generator": ("*_in.*", "*modulation*", "generator.audio_out.*"),
+    "decoder": ("decoder.to_bins", "decoder.inverse"),
+}
+
+
+def write_recipe(folder: Path, name: str, scheme: str) -> str:
+    lines = [f'name = "{name}"', 'target = "onnx"']
+    for stage in STAGES:
+        lines += [f"[{stage}]", f"scheme = {{ {scheme} }}", "min_elements = 64"]
+        for pattern in RULES.get(stage, ()):
+            lines += [
+                f"[[{stage}.layers]]",
+                f'pattern = "{pattern}"',
+                'reason = "as in the packaged recipes"',
+            ]
+    path = folder / f"{name}.toml"
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+def test_every_precision_becomes_a_variant_that_sounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[CalibrationRequest] = []
+
+    def few() -> tuple[CalibrationRequest, ...]:
+        requests = tuple(replace(item, seconds=0.5, steps=2) for item in read_requests()[:2])
+        asked.extend(requests)
+        return requests
+
+    monkeypatch.setattr(export.to_onnx, "read_requests", few)
+    dynamic = write_recipe(
+        tmp_path, "dynamic", 'weights = "int8", activations = "dynamic", reduce_range = true'
+    )
+    static = write_recipe(tmp_path, "static", 'weights = "int8", activations = "static", reduce_range = true')
+    variants = (
+        VariantRecipe("ort", "fp32"),
+        VariantRecipe("ort", "int8", dynamic),
+        VariantRecipe("ort", "int8", static, label="int8-static"),
+        VariantRecipe("ort", "int4", "onnx-int4"),
+    )
+    export_bundle(tiny_checkpoint(), tmp_path / "bundle", TEXT, ExportRecipe("test", variants))
+    bundle = Bundle.open(tmp_path / "bundle")
+    assert set(bundle.variants) == {"ort-fp32", "ort-int8", "ort-int8-static", "ort-int4"}
+    assert {"dynamic", "static", "onnx-int4"} < set(bundle.manifest.provenance.recipes)
+    # Calibration is made once, and only for the variant that needs it.
+    assert len(asked) == 2
+    parity = {name: variant.parity_snr_db["generator"] for name, variant in bundle.variants.items()}
+    assert parity["ort-fp32"] > 80 and 25 < parity["ort-int8"] < 80 and 25 < parity["ort-int8-static"] < 80
+    for precision in ("int8", "int4"):
+        with TextToAudio.open(tmp_path / "bundle", precision=precision, threads=1) as model:
+            result = model.generate(GenerationRequest("rain on a roof", seconds=0.5, seed=3))
+            assert result.precision == precision and result.audio.frames == 22050
+
+
+def test_a_refused_recipe_is_told_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> bytes:
+        raise AssertionError("work was begun")
+
+    monkeypatch.setattr(export.to_onnx, "export_onnx", never)
+    wrong = write_recipe(tmp_path, "wrong", 'weights = "uint8", activations = "dynamic"')
+    variants = (VariantRecipe("ort", "fp32"), VariantRecipe("ort", "int8", wrong))
+    with pytest.raises(ConfigError, match=r"wrong\.toml: .*half as fast"):
+        export_bundle(tiny_checkpoint(), tmp_path / "bundle", TEXT, ExportRecipe("test", variants))
+    assert not (tmp_path / "bundle").exists()

@@ -1,0 +1,66 @@
+"""Export recipes: what they may say, how several become one bundle, and what is refused with a reason."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from edge_tta.errors import ConfigError
+from export.recipe import ExportRecipe, VariantRecipe, join_recipes, load_export_recipe
+from quantization.recipe import load_recipe
+
+PACKAGED = sorted(
+    entry.name.removesuffix(".toml") for entry in resources.files("export").joinpath("recipes").iterdir()
+)
+FLOAT, SMALL = VariantRecipe("ort", "fp32"), VariantRecipe("ort", "int8", "onnx-int8")
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_packaged_recipes_and_the_quantization_they_name_load(name: str) -> None:
+    recipe = load_export_recipe(name)
+    assert recipe.name == name and recipe.variants
+    for variant in recipe.variants:
+        if variant.quantization is not None:
+            assert load_recipe(variant.quantization).name == variant.quantization
+
+
+def test_a_recipe_file_is_read_strictly(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "mine"\nsingle_step = true\n[[variants]]\nbackend = "ort"\nprecision = "fp32"\n')
+    assert load_export_recipe(str(path)) == ExportRecipe("mine", (FLOAT,), single_step=True)
+    path.write_text('name = "mine"\n[[variants]]\nbackend = "ort"\nprecison = "fp32"\n')
+    with pytest.raises(ConfigError, match=r"variants\[0\]: unknown key 'precison'; did you mean 'precision'"):
+        load_export_recipe(str(path))
+    path.write_text("name = ")
+    with pytest.raises(ConfigError, match=r"mine\.toml: Invalid value"):
+        load_export_recipe(str(path))
+    with pytest.raises(ConfigError, match="No such file"):
+        load_export_recipe(str(tmp_path / "none.toml"))
+    with pytest.raises(ConfigError, match=r"unknown export recipe 'tflite'; known are .*onnx"):
+        load_export_recipe("tflite")
+
+
+def test_quantization_belongs_to_integers() -> None:
+    with pytest.raises(ConfigError, match="ort-int8 needs a quantization recipe"):
+        VariantRecipe("ort", "int8")
+    with pytest.raises(ConfigError, match="ort-fp32 has no use for a quantization recipe"):
+        VariantRecipe("ort", "fp32", "onnx-int8")
+
+
+def test_several_targets_become_one_bundle() -> None:
+    first, second = ExportRecipe("a", (SMALL, FLOAT)), ExportRecipe("b", (VariantRecipe("coreml", "fp16"),))
+    joined = join_recipes([first, second])
+    assert [variant.name for variant in joined.variants] == ["ort-int8", "ort-fp32", "coreml-fp16"]
+    assert joined.name == "a+b" and not joined.single_step
+    assert join_recipes([first, second], precisions=["fp32"]).variants == (FLOAT,)
+    assert join_recipes([first], single_step=True).single_step
+    with pytest.raises(ConfigError, match="a variant appears twice"):
+        join_recipes([first, first])
+    with pytest.raises(ConfigError, match="a has no variant in fp16"):
+        join_recipes([first], precisions=["fp16"])
+    with pytest.raises(ConfigError, match="disagree about single_step"):
+        join_recipes([first, ExportRecipe("b", second.variants, single_step=True)])
