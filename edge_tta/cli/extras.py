@@ -10,7 +10,9 @@ from edge_tta.errors import MissingExtraError
 EXTRA_PACKAGES: dict[str, tuple[str, ...]] = {
     "train": ("torch", "safetensors", "tensorboard", "soxr", "scipy", "tokenizers", "PIL"),
     "export": ("torch", "onnx", "onnxscript", "safetensors", "soxr"),
-    "eval": ("torch", "scipy", "soxr", "safetensors", "PIL"),
+    "eval": ("torch", "scipy", "soxr", "safetensors", "PIL", "pyloudnorm"),
+    "executorch": ("executorch", "torchao"),
+    "coreml": ("coremltools",),
     "public": ("transformers", "optimum"),
 }
 """Import names by extra, first the one whose absence is reported."""

@@ -33,8 +33,11 @@ def generate(
     threads: Annotated[
         int | None, typer.Option(help="Threads; the usable cores by default, at most four.")
     ] = None,
-    precision: Annotated[str, typer.Option(help="int8 or fp32.")] = "int8",
-    backend: Annotated[str, typer.Option(help="auto, ort or eager.")] = "auto",
+    precision: Annotated[str, typer.Option(help="int8, fp32 or another that the bundle has.")] = "int8",
+    backend: Annotated[str, typer.Option(help="auto, ort, coreml or eager.")] = "auto",
+    compute_units: Annotated[
+        str, typer.Option(help="For coreml: all, cpu, cpu+gpu or cpu+neural-engine.")
+    ] = "all",
     bundle: Annotated[
         str | None,
         typer.Option(help="Bundle folder or name (checkpoint folder for eager); the shipped one by default."),
@@ -58,7 +61,9 @@ def generate(
     targets = Targets.resolve(output, requests)
     talk = note if targets.is_stdout else say
     records = []
-    with TextToAudio.open(bundle, backend=backend, precision=precision, threads=threads) as model:
+    with TextToAudio.open(
+        bundle, backend=backend, precision=precision, threads=threads, compute_units=compute_units
+    ) as model:
         results = model.generate_many(requests)
         for target, result in zip(targets.paths, results, strict=True):
             targets.write(target, result)
@@ -82,7 +87,7 @@ def _short(name: str, result: GenerationResult) -> str:
 def _summary(name: str, result: GenerationResult) -> list[str]:
     timings, request = result.timings, result.request
     faster = 1.0 / timings.real_time_factor(result.audio.seconds)
-    variant = f"{result.bundle} in {result.precision} on {result.backend}, {result.threads} threads"
+    variant = f"{result.bundle} in {result.precision} on {result.backend}{_threads(result)}"
     return [
         f"{name}: {result.audio.seconds:.2f} s of “{request.prompt}”",
         f"  seed {result.seed}, {_steps(request)}, guidance {result.guidance:g}, {variant}",
@@ -93,6 +98,10 @@ def _summary(name: str, result: GenerationResult) -> list[str]:
         f"    generator     {timings.generator * 1000:8.1f} ms",
         f"    decoder       {timings.decoder * 1000:8.1f} ms",
     ]
+
+
+def _threads(result: GenerationResult) -> str:
+    return f", {result.threads} threads" if result.threads else ""
 
 
 def _steps(request: GenerationRequest) -> str:

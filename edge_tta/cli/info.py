@@ -20,10 +20,7 @@ def info(
 
     opened = Bundle.open(bundle)
     manifest, audio = opened.manifest, opened.config.audio
-    sizes = {
-        name: sum({stage.file: stage.bytes for stage in variant.stages.values()}.values())
-        for name, variant in opened.variants.items()
-    }
+    sizes = {name: variant.size() for name, variant in opened.variants.items()}
     if json_output:
         document = manifest.model_dump(mode="json")
         say_json(
@@ -41,7 +38,7 @@ def info(
     say(f"  folder         {opened.root}")
     sound = f"{audio.min_seconds:g} to {audio.max_seconds:g} s, {audio.sample_rate} Hz"
     say(f"  sound          {sound}, {_channels(audio.channels)}")
-    say(f"  steps          1 to {limits.max_steps}")
+    say(f"  steps          1 to {limits.max_steps}, sampler {limits.sampler}")
     say(
         f"  guidance       {limits.min_guidance:g} to {limits.max_guidance:g}, default {limits.default_guidance:g}"
     )

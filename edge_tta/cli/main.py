@@ -1,6 +1,6 @@
 """Entry point: the verbs, and how every failure becomes one line and an exit code.
 
-Exit codes: 0 done, 1 failed, 2 usage or request, 3 bundle, 4 backend, 130 interrupted, 143 terminated.
+Exit codes: 0 done, 1 failed, 2 usage or request, 3 bundle, 4 backend, 5 gate, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ from edge_tta.cli import (
     doctor,
     evaluate,
     evaluate_codec,
+    export,
     generate,
     info,
+    listen,
+    quantize,
     recipes,
     reconstruct,
     train,
+    validate,
     verify,
 )
 from edge_tta.cli.console import note, say
@@ -123,6 +127,10 @@ app.command("reconstruct")(reconstruct.reconstruct)
 app.command("train")(train.train)
 app.command("couples")(couples.couples)
 app.add_typer(recipes.app, name="recipes")
+app.command("export")(export.export)
+app.command("validate")(validate.validate)
+app.add_typer(quantize.app, name="quantize")
+app.add_typer(listen.app, name="listen")
 app.command("evaluate")(evaluate.evaluate)
 app.command("evaluate-codec")(evaluate_codec.evaluate_codec)
 

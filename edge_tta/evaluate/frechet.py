@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_tta.errors import DataError
-from edge_tta.evaluate.statistics import Estimate, percentile_interval
+from edge_tta.evaluate.statistics import Estimate, bootstrap, percentile_interval
 
 Moments = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
@@ -36,8 +36,12 @@ def distance_of_moments(first: Moments, second: Moments) -> float:
     The trace of the root of S1 S2 is taken from the symmetric S1^(1/2) S2 S1^(1/2), which has the same eigenvalues:
     real also when a covariance is singular, as it is with fewer clips than dimensions.
     """
+    return _distance(first, _square_root(first[1]), second)
+
+
+def _distance(first: Moments, root: npt.NDArray[np.float64], second: Moments) -> float:
+    """The distance with the root of the first covariance at hand, which many distances share."""
     (mean_a, covariance_a), (mean_b, covariance_b) = first, second
-    root = _square_root(covariance_a)
     cross = root @ covariance_b @ root
     eigenvalues = np.linalg.eigvalsh(0.5 * (cross + cross.T))
     trace = float(
@@ -71,14 +75,54 @@ def frechet_estimate(
     """
     array, other = np.asarray(judged, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     fixed = moments(other)
-    value = distance_of_moments(fixed, moments(array))
+    root = _square_root(fixed[1])
+    value = _distance(fixed, root, moments(array))
     few = array.shape[1] > max(len(array), len(other))
 
     def distance(rows: npt.NDArray[np.float64]) -> float:
-        return _few_distance(other, rows) if few else distance_of_moments(fixed, moments(rows))
+        return _few_distance(other, rows) if few else _distance(fixed, root, moments(rows))
 
     replicates = np.array(
         [distance(array[generator.integers(0, len(array), size=len(array))]) for _ in range(resamples)]
     )
     low, high = percentile_interval(replicates - replicates.mean() + value)
     return Estimate(value, max(0.0, low), high, len(array))
+
+
+def frechet_change(
+    before: npt.ArrayLike,
+    after: npt.ArrayLike,
+    reference: npt.ArrayLike,
+    generator: np.random.Generator,
+    *,
+    groups: npt.ArrayLike | None = None,
+    resamples: int = 200,
+) -> Estimate:
+    """By how many percent the Fréchet distance to a reference changes, with a paired bootstrap interval.
+
+    Both sets are resampled alike, so that what they share cancels; the replicates are shifted to centre on the figure.
+
+    Args:
+        before: embeddings [n, D].
+        after: embeddings [n, D] of the same clips in the same order, made otherwise.
+        reference: embeddings [m, D], held fixed.
+        generator: source of the resampling.
+        groups: label per clip; groups are drawn whole.
+        resamples: bootstrap replicates.
+
+    Raises:
+        DataError: the two sets differ in shape, or ``before`` is the reference itself.
+    """
+    pair = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
+    if pair[0].shape != pair[1].shape:
+        raise DataError(f"pairs of embeddings are compared, got {pair[0].shape} and {pair[1].shape}")
+    fixed = moments(reference)
+    root = _square_root(fixed[1])
+    if _distance(fixed, root, moments(pair[0])) <= 1e-9:
+        raise DataError("a Fréchet distance of zero has no relative change")
+
+    def change(rows: npt.NDArray[np.int64]) -> float:
+        was, now = (_distance(fixed, root, moments(embeddings[rows])) for embeddings in pair)
+        return 100.0 * (now - was) / was
+
+    return bootstrap(len(pair[0]), change, generator, groups=groups, resamples=resamples, centred=True)

@@ -33,14 +33,24 @@ __all__ = [
 ]
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def _make_directory(path: Path) -> None:
+def make_directory(path: Path) -> None:
+    """Make a folder and those around it.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -104,14 +114,14 @@ def evaluate_bundle(
     opened = Bundle.open(bundle)
     provenance = Provenance(
         embedder=tagger.digest,
-        reference=_file_digest(reference_dir / METADATA_FILE),
-        prompts=_file_digest(Path(prompts_csv)),
+        reference=file_digest(reference_dir / METADATA_FILE),
+        prompts=file_digest(Path(prompts_csv)),
         subject=opened.manifest.name,
         subject_digest=opened.digest,
     )
     settings = Settings(seeds_per_prompt, seconds, steps, guidance, precision, first_seed)
     audio_dir = output_dir / "audio"
-    _make_directory(audio_dir if write_audio else output_dir)
+    make_directory(audio_dir if write_audio else output_dir)
     rate = tagger.config.mel.sample_rate
     with TextToAudio.open(opened, backend=backend, precision=precision, threads=threads) as model:
 
@@ -168,12 +178,12 @@ def evaluate_codec(
     tagger = load_tagger(tagger_dir)
     reference_dir, output_dir = Path(reference_dir), Path(output_dir)
     clips = read_clips(reference_dir, splits)
-    _make_directory(output_dir)
+    make_directory(output_dir)
     generator = np.random.default_rng(random_seed)
     figures, entries = codec_figures(
         reconstruct, clips, tagger, generator, sheet_labels=SHEET_LABELS, on_progress=on_progress
     )
-    digest = _file_digest(reference_dir / METADATA_FILE)
+    digest = file_digest(reference_dir / METADATA_FILE)
     report = CodecReport(SCHEMA, Provenance(tagger.digest, digest, None, subject, None), figures)
     write_report(report, codec_markdown(report), output_dir, "codec")
     rate = tagger.config.mel.sample_rate

@@ -48,7 +48,13 @@ class Panel:
 
 
 def spectrogram_pixels(
-    samples: npt.ArrayLike, sample_rate: int, width: int, height: int, *, range_db: float = 80.0
+    samples: npt.ArrayLike,
+    sample_rate: int,
+    width: int,
+    height: int,
+    *,
+    range_db: float = 80.0,
+    loudest_db: float | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Log-mel spectrogram as pixels uint8 [height, width, 3], low tones at the bottom, whole clip across the width.
 
@@ -58,10 +64,11 @@ def spectrogram_pixels(
         width: pixels over time.
         height: pixels over frequency.
         range_db: levels this far below the loudest cell are black.
+        loudest_db: level of the brightest colour, to compare pictures; None for that of the loudest cell.
     """
-    spec = MelSpec(sample_rate, 2048, _PANEL_SPEC.hop, _PANEL_SPEC.bands, 40.0, min(18000.0, sample_rate / 2))
-    decibels = log_mel(samples, sample_rate, spec)
-    shade = np.clip((decibels - decibels.max() + range_db) / range_db, 0.0, 1.0)
+    decibels = _panel_levels(samples, sample_rate)
+    top = float(decibels.max()) if loudest_db is None else loudest_db
+    shade = np.clip((decibels - top + range_db) / range_db, 0.0, 1.0)
     if decibels.max() <= -99.0:
         shade = np.zeros_like(shade)
     # Area pooling keeps short clicks visible where plain picking of frames would skip them.
@@ -69,11 +76,39 @@ def spectrogram_pixels(
     columns = np.stack(
         [shade[int(a) : max(int(a) + 1, int(np.ceil(b)))].max(axis=0) for a, b in itertools.pairwise(edges)]
     )
-    rows = np.linspace(spec.bands - 1, 0, height)
+    rows = np.linspace(_PANEL_SPEC.bands - 1, 0, height)
     picked = columns[:, np.rint(rows).astype(np.int64)].T
     place = picked * (len(_COLOURS) - 1)
     channels = [np.interp(place, np.arange(len(_COLOURS)), _COLOURS[:, channel]) for channel in range(3)]
     return np.stack(channels, axis=-1).round().astype(np.uint8)
+
+
+def _panel_levels(samples: npt.ArrayLike, sample_rate: int) -> npt.NDArray[np.float32]:
+    """Levels [frames, bands] in dB of what is drawn."""
+    spec = MelSpec(sample_rate, 2048, _PANEL_SPEC.hop, _PANEL_SPEC.bands, 40.0, min(18000.0, sample_rate / 2))
+    return log_mel(samples, sample_rate, spec)
+
+
+def loudest_cell(samples: npt.ArrayLike, sample_rate: int) -> float:
+    """Level in dB of the loudest cell of a sound's picture."""
+    return float(_panel_levels(samples, sample_rate).max())
+
+
+def picture_png(pixels: npt.NDArray[np.uint8], colours: int = 128) -> bytes:
+    """Pixels [height, width, 3] as a PNG with a palette: a third of the bytes of full colour.
+
+    Raises:
+        MissingExtraError: Pillow is not installed.
+    """
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise MissingExtraError("eval", "drawing spectrograms") from error
+    stream = io.BytesIO()
+    Image.fromarray(pixels).quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
+        stream, format="PNG", optimize=True
+    )
+    return stream.getvalue()
 
 
 def draw_sheet(rows: Sequence[Sequence[Panel]], *, width: int = 200, height: int = 96) -> Image.Image:

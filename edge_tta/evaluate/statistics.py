@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -26,6 +27,15 @@ class Estimate:
     """Upper end of the bootstrap interval."""
     n: int
     """Observations the figure rests on."""
+
+
+@dataclass(frozen=True)
+class Spread(Estimate):
+    """A mean with its interval, and how the observations are spread; None where a figure has no observations."""
+
+    median: float | None = None
+    lowest: float | None = None
+    highest: float | None = None
 
 
 def percentile_interval(replicates: npt.ArrayLike, confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -82,3 +92,45 @@ def mean_estimate(
     """Mean with its bootstrap interval; shares are means of 0 and 1."""
     array = np.asarray(values, dtype=np.float64)
     return bootstrap(len(array), lambda index: float(array[index].mean()), generator, groups=groups)
+
+
+def spread(
+    values: npt.ArrayLike, generator: np.random.Generator, *, groups: npt.ArrayLike | None = None
+) -> Spread:
+    """Mean of observations with its bootstrap interval, their median and their extremes."""
+    array = np.asarray(values, dtype=np.float64)
+    mean = mean_estimate(array, generator, groups=groups)
+    middle = float(np.median(array))
+    return Spread(mean.value, mean.low, mean.high, mean.n, middle, float(array.min()), float(array.max()))
+
+
+def binomial_interval(successes: int, count: int, confidence: float = CONFIDENCE) -> Estimate:
+    """Share of successes with its exact interval (Clopper and Pearson 1934): never covers less than it says.
+
+    Raises:
+        DataError: no trial, or more successes than trials.
+    """
+    if not 0 <= successes <= count or count < 1:
+        raise DataError(f"{successes} successes of {count} trials have no share")
+    tail = (1.0 - confidence) / 2.0
+    low = _share_with_tail(successes - 1, count, 1.0 - tail) if successes else 0.0
+    high = _share_with_tail(successes, count, tail) if successes < count else 1.0
+    return Estimate(successes / count, low, high, count)
+
+
+def binomial_cumulative(most: int, count: int, share: float) -> float:
+    """Probability of at most ``most`` successes in ``count`` trials with success probability ``share``."""
+    return sum(math.comb(count, k) * share**k * (1.0 - share) ** (count - k) for k in range(most + 1))
+
+
+def _share_with_tail(most: int, count: int, probability: float) -> float:
+    """Success probability at which at most ``most`` successes have a given probability, by bisection."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2.0
+        # The more likely a success, the less likely few of them.
+        if binomial_cumulative(most, count, middle) > probability:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2.0

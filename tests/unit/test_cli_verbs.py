@@ -20,13 +20,6 @@ from edge_tta.cli.main import app
 from edge_tta.errors import BundleError
 from edge_tta.runtime.golden import check_golden, signal_to_noise_db
 
-RECORD_KEYS = {
-    "schema", "date", "device", "temperature_before", "temperature_after", "bundle", "bundle_digest", "bundle_commit",
-    "backend", "backend_version", "edge_tta_version", "python_version", "precision", "delegate_coverage", "threads",
-    "seconds", "steps", "runs", "load_seconds", "warm_up_seconds", "cold_start_seconds", "stages", "real_time_factor",
-    "peak_rss_bytes", "retained_rss_bytes", "file_bytes",
-}  # fmt: skip
-
 
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
@@ -62,16 +55,30 @@ def test_no_verb_shows_help_and_lists_all_verbs() -> None:
         "train",
         "recipes",
         "evaluate",
+        "validate",
+        "listen",
     ]:
         assert f"\n  {verb} " in result.stdout
         assert run(verb, "--help").exit_code == 0
 
 
 def test_every_verb_offers_json() -> None:
-    for verb in ["generate", "info", "verify", "bench", "doctor", "reconstruct", "train", "evaluate"]:
+    for verb in [
+        "generate",
+        "info",
+        "verify",
+        "bench",
+        "doctor",
+        "reconstruct",
+        "train",
+        "evaluate",
+        "validate",
+    ]:
         assert "--json" in run(verb, "--help").stdout
     for verb in ("ls", "cp"):
         assert "--json" in run("recipes", verb, "--help").stdout
+    for verb in ("make", "score"):
+        assert "--json" in run("listen", verb, "--help").stdout
 
 
 def test_unknown_verb_and_option() -> None:
@@ -133,6 +140,13 @@ def test_verify_numeric(toy_bundle: Path) -> None:
     assert all(stage["passed"] and stage["snr_db"] > 100 for stage in stages)
 
 
+def test_verify_numeric_of_chosen_variants(toy_bundle: Path) -> None:
+    result = run("verify", str(toy_bundle), "--numeric", "--json", "--variant", "ort-int8")
+    assert {stage["variant"] for stage in json.loads(result.stdout)["numeric"]} == {"ort-int8"}
+    refused(run("verify", str(toy_bundle), "--numeric", "--variant", "ort-int4"), 4, "no variant 'ort-int4'")
+    refused(run("verify", str(toy_bundle), "--variant", "ort-int8"), 2, "--numeric")
+
+
 @pytest.mark.parametrize("array", ["pooled", "velocity", "waveform"])
 def test_verify_numeric_finds_a_wrong_stage(toy_bundle: Path, tmp_path: Path, array: str) -> None:
     golden = Bundle.open(toy_bundle).golden()
@@ -174,41 +188,18 @@ def test_signal_to_noise() -> None:
     assert signal_to_noise_db(reference, reference * np.float32(np.nan)) == -200.0
 
 
-def test_bench_appends_complete_records(toy_bundle: Path, tmp_path: Path) -> None:
-    target = tmp_path / "results.jsonl"
-    options = ("--seconds", "0.5", "--threads", "1", "-o", str(target))
-    first = run("bench", str(toy_bundle), *options)
-    assert first.exit_code == 0, first.stderr
-    for words in ("text_encoder", "real-time factor", "cold start", "kept after close"):
-        assert words in first.stdout
-    second = run("bench", str(toy_bundle), *options, "--json", "--precision", "fp32")
-    records = [json.loads(line) for line in target.read_text().splitlines()]
-    assert len(records) == 2 and records[1] == json.loads(second.stdout)
-    for record in records:
-        assert set(record) == RECORD_KEYS
-        assert record["schema"] == "bench/1" and record["runs"] == 20 and record["threads"] == 1
-        stages = record["stages"]
-        assert set(stages) == {"tokenizer", "text_encoder", "generator", "decoder", "total"}
-        assert all(0 < stage["median"] <= stage["p95"] for stage in stages.values())
-        assert record["real_time_factor"] == pytest.approx(stages["total"]["median"] / 0.5)
-        assert 0.05 < record["cold_start_seconds"] < 60
-        assert record["file_bytes"] == sum(path.stat().st_size for path in (toy_bundle / "onnx").iterdir())
-    assert [record["precision"] for record in records] == ["int8", "fp32"]
-
-
-def test_bench_refuses_what_would_mean_nothing(toy_bundle: Path, tmp_path: Path) -> None:
-    refused(run("bench", str(toy_bundle), "--runs", "19"), 2, "runs 19 is out of range: at least 20")
-    refused(run("bench", str(toy_bundle), "--seconds", "13"), 2, "seconds 13 is out of range")
-    refused(run("bench", "nonexistent"), 3, "no bundle 'nonexistent'")
-    nowhere = str(tmp_path / "nowhere" / "results.jsonl")
-    refused(run("bench", str(toy_bundle), "--seconds", "0.5", "-o", nowhere), 2, "does not exist")
-
-
 def test_doctor() -> None:
     result = run("doctor", "--json")
     document = json.loads(result.stdout)
     assert document["packages"]["onnxruntime"]
-    assert set(document["missing_by_extra"]) == {"train", "export", "eval", "public"}
+    assert set(document["missing_by_extra"]) == {
+        "train",
+        "export",
+        "eval",
+        "public",
+        "executorch",
+        "coreml",
+    }
     assert document["shadowed"] == {}
     assert 1 <= document["default_threads"] <= 4
     assert run("doctor").stdout.startswith("edge-tta ")

@@ -31,7 +31,8 @@ from edge_tta.model.checkpoint import save_part
 from edge_tta.runtime.pipeline import TextToAudio
 from edge_tta.train.data.catalog import read_metadata_csv
 from edge_tta.train.data.decode import load_or_build_clip_cache
-from edge_tta.train.loop import LoopConfig, Trainer
+from edge_tta.train.loop import Trainer
+from edge_tta.train.loop_config import LoopConfig
 from edge_tta.train.spectrogram_augment import AugmentConfig, augment_batch, crop, label_weights
 from edge_tta.train.stages.tagger import TaggerStage, TaggerStageConfig, is_development
 from export.tiny import tiny_checkpoint

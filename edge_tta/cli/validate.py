@@ -1,0 +1,128 @@
+"""``edge-tta validate``: does a quantized or exported model still make the sounds of the float model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def validate(
+    bundle: Annotated[
+        str | None,
+        typer.Argument(help="Bundle folder or name; the shipped one by default.", show_default=False),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="Variant of the bundle, or checkpoint folder (torch); the bundle's own fp32 by default.",
+            show_default=False,
+        ),
+    ] = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(help="Variant to compare, all by default. May be repeated.", show_default=False),
+    ] = None,
+    prompts: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Packaged list by name or CSV file; labels and paraphrases by default. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option(help="Prompts, spread evenly over the lists.", min=1)] = 64,
+    seeds: Annotated[int, typer.Option(help="Sounds per prompt.", min=1)] = 2,
+    seconds: Annotated[float, typer.Option(help="Duration of every sound.")] = 5.0,
+    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 1,
+    guidance: Annotated[
+        float | None, typer.Option(help="Guidance; the bundle's own by default.", show_default=False)
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            help="Threads; the usable cores by default, at most four.", min=1, max=64, show_default=False
+        ),
+    ] = None,
+    reference_clips: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of real clips with a metadata.csv, for the Fréchet distance.", show_default=False
+        ),
+    ] = None,
+    tagger: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the sound tagger; checkpoints/tagger by default.", show_default=False),
+    ] = None,
+    gates: Annotated[
+        Path | None, typer.Option(help="TOML file of gates; packaged ones by default.", show_default=False)
+    ] = None,
+    worst: Annotated[int, typer.Option(help="Sounds per variant that the page plays.", min=0, max=50)] = 5,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for page, JSON and Markdown.")
+    ] = Path("validation"),
+    strict: Annotated[bool, typer.Option("--strict", help="Fail with exit code 5 if a gate fails.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+) -> None:
+    """Hold every variant of a bundle against its float model: stage by stage, by ear, and by gates."""
+    from edge_tta.cli.console import note, say, say_json
+    from edge_tta.cli.extras import require
+    from edge_tta.cli.progress import shown_progress
+    from edge_tta.errors import GateError
+
+    for package in ("PIL", "pyloudnorm", "scipy"):
+        require(package, "eval", "validating a bundle")
+    from edge_tta.evaluate.parity_sources import DEFAULT_PROMPTS, ValidationOptions
+    from edge_tta.evaluate.parity_text import limit_text, measured_text, variant_sentence, verdict
+    from edge_tta.evaluate.validate import validate_bundle
+
+    options = ValidationOptions(
+        reference=reference,
+        variants=tuple(variant or ()),
+        prompts=tuple(prompts or DEFAULT_PROMPTS),
+        count=count,
+        seeds=seeds,
+        seconds=seconds,
+        steps=steps,
+        guidance=guidance,
+        threads=threads,
+        tagger=tagger,
+        reference_clips=reference_clips,
+        gates=gates,
+        worst=worst,
+    )
+    with shown_progress(quiet) as report_progress:
+        report = validate_bundle(bundle, output, options, on_progress=report_progress)
+    if json_output:
+        from dataclasses import asdict
+
+        verdicts = [
+            {
+                "name": found.name,
+                "status": found.status,
+                "reason": found.reason,
+                "passed": found.passed,
+                "gates": [asdict(gate) for gate in found.gates],
+            }
+            for found in report.variants
+        ]
+        say_json(
+            {
+                "schema": "validate-verdicts/1",
+                "path": str(output),
+                "passed": report.passed,
+                "variants": verdicts,
+            }
+        )
+    else:
+        for found in report.variants:
+            say(variant_sentence(found))
+            for gate in found.gates:
+                say(f"  {verdict(gate):12s} {gate.title}: {measured_text(gate)}, asked {limit_text(gate)}")
+        say(f"Written to {output / 'validate.html'}")
+    for name, reason in report.not_measured.items():
+        note(f"not measured: {name} ({reason})")
+    failed = [found.name for found in report.variants if not found.passed]
+    if strict and failed:
+        raise GateError(f"{', '.join(failed)}: a gate failed; {output / 'validate.html'} says which")
