@@ -1,5 +1,6 @@
-"""The acceleration study: train every method, judge what it makes, render the report.
+"""The acceleration study: measure what steps cost, train every method, judge what it makes, render the report.
 
+    python -m benchmarks.acceleration trial --start CHECKPOINT --data FOLDER --cache DIR --work DIR
     python -m benchmarks.acceleration train --start CHECKPOINT --data FOLDER --cache DIR --work DIR
     python -m benchmarks.acceleration judge --work DIR --reference FOLDER --tagger DIR
     python -m benchmarks.acceleration report --results FILE -o docs/reports
@@ -11,11 +12,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks.acceleration.plan import PACKAGED, load_study
+from benchmarks.acceleration.plan import PACKAGED, Budget, Study, load_study
 from edge_tta.errors import EdgeTTAError
+
+if TYPE_CHECKING:
+    from benchmarks.acceleration.workshop import Workshop
 
 RESULTS = "results.jsonl"
 
@@ -32,14 +38,23 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--only", nargs="+", default=[], metavar="NAME", help="entries; all by default")
     common.add_argument("--seeds", type=int, nargs="+", default=[0], help="training seeds")
     common.add_argument("--threads", type=int, help="threads; torch's choice by default")
-    train = verbs.add_parser("train", parents=[common], help="train the entries")
-    train.add_argument("--start", type=Path, required=True, help="checkpoint of the recipe 'flow'")
-    train.add_argument("--data", type=Path, required=True, help="folder of training clips")
-    train.add_argument("--cache", type=Path, required=True, help="folder of decoded clips and latents")
-    train.add_argument("--budget-scale", type=float, default=1.0, help="factor of every budget")
-    train.add_argument(
+    work = argparse.ArgumentParser(add_help=False)
+    work.add_argument("--start", type=Path, required=True, help="checkpoint of the recipe 'flow'")
+    work.add_argument("--data", type=Path, required=True, help="folder of training clips")
+    work.add_argument("--cache", type=Path, required=True, help="folder of decoded clips and latents")
+    work.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override of every recipe"
     )
+    verbs.add_parser("trial", parents=[common, work], help="measure what a step of each entry costs")
+    train = verbs.add_parser("train", parents=[common, work], help="train the entries")
+    train.add_argument("--budget-scale", type=float, default=1.0, help="factor of every budget")
+    train.add_argument(
+        "--budget-steps",
+        type=int,
+        metavar="N",
+        help="budget of N steps of the baseline, in place of the plan's",
+    )
+    train.add_argument("--costs", type=Path, help="what trial measured; nothing is measured any more")
     judge = verbs.add_parser("judge", parents=[common], help="judge what is trained")
     judge.add_argument("--reference", type=Path, required=True, help="folder of real clips")
     judge.add_argument("--tagger", type=Path, required=True, help="folder of the tagger")
@@ -59,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     options = parser().parse_args(arguments)
     try:
-        {"train": _train, "judge": _judge, "report": _report}[options.verb](options)
+        {"trial": _trial, "train": _train, "judge": _judge, "report": _report}[options.verb](options)
     except EdgeTTAError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -77,20 +92,35 @@ def _threads(count: int | None) -> None:
         torch.set_num_threads(count)
 
 
-def _train(options: argparse.Namespace) -> None:
-    from benchmarks.acceleration.train import Workshop, train_study
+def _trial(options: argparse.Namespace) -> None:
+    from benchmarks.acceleration.costs import COSTS
+    from benchmarks.acceleration.train import try_study
 
     _threads(options.threads)
-    shop = Workshop(
-        load_study(options.study),
-        options.start,
-        options.data,
-        options.cache,
-        options.work,
-        options.budget_scale,
-        tuple(options.set),
-        _tell,
-    )
+    study = load_study(options.study)
+    costs = try_study(_workshop(options, study), options.only)
+    base = next((cost.seconds_per_step for cost in costs if cost.entry == study.baseline), 0.0)
+    for cost in costs:
+        share = f", {cost.seconds_per_step / base:.2f} of {study.baseline}" if base else ""
+        print(f"{cost.entry:24s} {cost.failure or f'{1000 * cost.seconds_per_step:.1f} ms a step{share}'}")
+    print(f"costs are in {options.work / COSTS}")
+
+
+def _workshop(options: argparse.Namespace, study: Study) -> Workshop:
+    from benchmarks.acceleration.workshop import Workshop
+
+    folders = options.start, options.data, options.cache, options.work
+    return Workshop(study, *folders, overrides=tuple(options.set), tell=_tell)
+
+
+def _train(options: argparse.Namespace) -> None:
+    from benchmarks.acceleration.train import train_study
+
+    _threads(options.threads)
+    study = load_study(options.study)
+    if options.budget_steps is not None:
+        study = replace(study, budget=Budget(baseline_steps=options.budget_steps))
+    shop = replace(_workshop(options, study), scale=options.budget_scale, costs=options.costs)
     records = train_study(shop, options.only, options.seeds)
     failed = [record for record in records if record.failure]
     print(f"{len(records) - len(failed)} entries trained, {len(failed)} failed, in {options.work}")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from benchmarks.acceleration.figures import BY_NAME, PLOTTED
-from benchmarks.acceleration.plots import Chart, Series
 from benchmarks.acceleration.verdicts import Outcomes
+from benchmarks.plots import Chart, Series
 
 
 def quality_charts(outcomes: Outcomes) -> list[Chart]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ from benchmarks.acceleration.plan import START, Entry
 from benchmarks.acceleration.records import Machine, TrainingRecord, parse_line
 from edge_tta.errors import DataError
 from edge_tta.runtime.device import cpu_model
+from edge_tta.runtime.revision import source_commit
 
 CHECKPOINT_FILES = ("config.json", "tokenizer.model", "codec*.safetensors", "text_encoder*.safetensors")
 """What every entry shares with the start."""
@@ -102,9 +102,4 @@ def today() -> str:
 
 def commit() -> str:
     """Commit of this code with "-dirty" where files differ from it; empty outside a repository."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
-    command += ["--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
+    return source_commit() or ""

@@ -29,23 +29,31 @@ _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 @dataclass(frozen=True)
 class Budget:
-    """Training beyond an entry's start, in steps or in seconds; exactly one of them is given."""
+    """Training beyond an entry's start: in steps, in seconds, or in steps of the baseline; one of them is given."""
 
     steps: int | None = None
     """Optimiser steps; 0 takes the start's weights as they are, to sample them in another way."""
     seconds: float | None = None
     """Wall clock; a short trial turns it into steps, the same number for all seeds."""
+    baseline_steps: int | None = None
+    """As many steps as cost what these do of the baseline; a short trial of both finds what a step costs."""
 
     def __post_init__(self) -> None:
-        if (self.steps is None) == (self.seconds is None):
-            raise ConfigError("give either steps or seconds")
-        if (self.steps is not None and self.steps < 0) or (self.seconds is not None and self.seconds <= 0):
-            raise ConfigError("a budget cannot be negative, and seconds not zero")
+        if [self.steps, self.seconds, self.baseline_steps].count(None) != 2:
+            raise ConfigError("give steps, seconds or baseline_steps, one of the three")
+        if self.steps is not None and self.steps < 0:
+            raise ConfigError("a budget cannot be negative")
+        for name in ("seconds", "baseline_steps"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise ConfigError(f"a budget of {name} must be above 0")
 
     def scaled(self, factor: float) -> Budget:
         """The budget times ``factor``; steps are rounded, but some training never becomes none."""
-        if self.steps is None:
-            return Budget(seconds=(self.seconds or 0.0) * factor)
+        if self.seconds is not None:
+            return Budget(seconds=self.seconds * factor)
+        if self.baseline_steps is not None:
+            return Budget(baseline_steps=max(1, round(self.baseline_steps * factor)))
+        assert self.steps is not None
         return Budget(steps=max(1, round(self.steps * factor)) if self.steps else 0)
 
 
@@ -147,6 +155,9 @@ class Study:
             for parent in entry.parents():
                 if parent not in names[:place]:
                     raise ConfigError(f"{entry.name}: '{parent}' is no entry above it")
+        given = [self.budget, *(entry.budget for entry in self.entries if entry.budget is not None)]
+        if any(budget.baseline_steps is not None for budget in given) and self.baseline not in names:
+            raise ConfigError(f"a budget is in steps of the baseline '{self.baseline}', which is no entry")
         named = {name for ablation in self.ablations for name in ablation.entries}
         for finding in self.findings:
             for side in (finding.first, finding.second):

@@ -53,7 +53,29 @@ class TrainingRecord:
     """Pairs (step, value) by name."""
     failure: str = ""
     """Why there are no weights, if there are none."""
+    relative_cost: float | None = None
+    """Cost of a step over one of the baseline's, where the budget was counted in those; from the trials."""
     kind: Literal["training"] = "training"
+
+
+@dataclass(frozen=True)
+class CostRecord:
+    """What a step of one entry costs, from a trial."""
+
+    entry: str
+    definition: str
+    """Digest of everything that decides it."""
+    seconds_per_step: float
+    steps: int
+    """Steps it is the mean of."""
+    load: float
+    """Processes that wanted the processor in the minute before, as the system counts them."""
+    machine: Machine
+    date: str
+    commit: str
+    failure: str = ""
+    """Why there is no figure, if there is none."""
+    kind: Literal["cost"] = "cost"
 
 
 @dataclass(frozen=True)
@@ -107,9 +129,10 @@ class StudyRecord:
     kind: Literal["study"] = "study"
 
 
-Record = TrainingRecord | EvaluationRecord | StudyRecord
+Record = TrainingRecord | CostRecord | EvaluationRecord | StudyRecord
 _KINDS: dict[str, type[Any]] = {
     "training": TrainingRecord,
+    "cost": CostRecord,
     "evaluation": EvaluationRecord,
     "study": StudyRecord,
 }

@@ -8,9 +8,10 @@ from pathlib import Path
 from benchmarks.acceleration.charts import quality_charts, training_charts
 from benchmarks.acceleration.figures import BY_NAME, KINDS, STRAIGHTNESS, Kind
 from benchmarks.acceleration.plan import Entry
-from benchmarks.acceleration.plots import write_charts
 from benchmarks.acceleration.records import EvaluationRecord, Record, StudyRecord, TrainingRecord
 from benchmarks.acceleration.verdicts import Outcomes, Pooled, relation
+from benchmarks.markdown import table
+from benchmarks.plots import write_charts
 from edge_tta.audio import write_file
 from edge_tta.errors import DataError, OutputError
 
@@ -119,11 +120,6 @@ def _origin(outcomes: Outcomes) -> list[str]:
     ]
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return [*lines, *("| " + " | ".join(row) + " |" for row in rows), ""]
-
-
 def _cell(outcomes: Outcomes, entry: str, steps: int, kind: Kind) -> str:
     figure = outcomes.figure(entry, steps, kind.name)
     return "failed" if figure is None and outcomes.failed(entry, steps) else kind.show(figure)
@@ -138,7 +134,7 @@ def _by_steps(outcomes: Outcomes, kind: Kind) -> list[str]:
     if (real := outcomes.real(kind.name)) is not None:
         rows.append(["real validation clips", kind.show(real), *[""] * (len(steps) - 1)])
     head = ["method", *(f"{count} step{'s' if count > 1 else ''}" for count in steps)]
-    return [f"### {kind.title}", "", f"{kind.better[0].upper()}{kind.better[1:]}.", "", *_table(head, rows)]
+    return [f"### {kind.title}", "", f"{kind.better[0].upper()}{kind.better[1:]}.", "", *table(head, rows)]
 
 
 def _promises(outcomes: Outcomes) -> list[str]:
@@ -164,7 +160,7 @@ def _promises(outcomes: Outcomes) -> list[str]:
             f"more), and how far from its own {many} steps (1.15 or less). The range takes the ends of both intervals."
         ),
         "",
-        *_table(head, rows),
+        *table(head, rows),
     ]
 
 
@@ -212,6 +208,8 @@ def _costs(outcomes: Outcomes) -> list[str]:
                 f"{steps:,}",
                 f"{seconds:.0f}",
                 f"{1000 * seconds / steps:.0f}" if steps else "–",
+                " / ".join(sorted({f"{r.relative_cost:.2f}" for r in mine if r.relative_cost is not None}))
+                or "–",
                 f"{sum(chain) / len(mine):.0f}",
                 ", ".join(losses) or "–",
                 f"{final['validation_velocity_error']:.4f}" if "validation_velocity_error" in final else "–",
@@ -220,10 +218,16 @@ def _costs(outcomes: Outcomes) -> list[str]:
             ]
         )
     head = [
-        "what", "entry", "seeds", "steps", "seconds", "ms a step", "seconds with its stages", "last losses",
+        "what", "entry", "seeds", "steps", "seconds", "ms a step", "a step's cost on trial",
+        "seconds with its stages", "last losses",
         "velocity error on validation clips", "S(z), lower is straighter", "failed",
     ]  # fmt: skip
-    return ["## Training", "", "Beyond the common start, means over seeds.", "", *_table(head, rows)]
+    base = study.entry(study.baseline).title
+    note = (
+        f"Beyond the common start, means over seeds. A step's cost on trial is in steps of “{base}”: where it is "
+        "given, it decided the number of steps, and seconds did not."
+    )
+    return ["## Training", "", note, "", *table(head, rows)]
 
 
 def record_mean(records: Sequence[TrainingRecord], name: str) -> float:
@@ -243,7 +247,7 @@ def _ablation(outcomes: Outcomes, title: str, entries: Sequence[Entry]) -> list[
         [entry.title, *(_cell(outcomes, entry.name, n, kind) for kind, n in columns)] for entry in entries
     ]
     head = ["variant", *(f"{kind.title}, {count} step{'s' if count > 1 else ''}" for kind, count in columns)]
-    return [f"### {title}", "", *_table(head, rows)]
+    return [f"### {title}", "", *table(head, rows)]
 
 
 def _findings(outcomes: Outcomes) -> list[str]:
@@ -267,4 +271,4 @@ def _findings(outcomes: Outcomes) -> list[str]:
         "agrees / not / inconclusive (intervals)",
     ]
     note = [study.findings_note, ""] if study.findings_note else []
-    return ["## What the papers saw", "", *note, *_table(head, rows)] if rows else []
+    return ["## What the papers saw", "", *note, *table(head, rows)] if rows else []

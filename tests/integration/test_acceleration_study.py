@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
 import torch
 from safetensors.torch import load_file
+from study_cases import PLAN, judge_arguments, train_arguments, write_desk
 
-from benchmarks.acceleration import train
+from benchmarks.acceleration import costs, train
 from benchmarks.acceleration.__main__ import main
 from benchmarks.acceleration.plan import Budget, load_study
 from benchmarks.acceleration.records import (
     Basis,
+    CostRecord,
     EvaluationRecord,
     Machine,
     StudyRecord,
@@ -27,135 +27,21 @@ from benchmarks.acceleration.records import (
     read_records,
 )
 from benchmarks.acceleration.report import markdown, outcomes_of, write_report
-from benchmarks.acceleration.train import Workshop, define, overrides_of
+from benchmarks.acceleration.train import define
 from benchmarks.acceleration.verdicts import Pooled, pool, relation
-from edge_tta.errors import ConfigError, DataError
+from benchmarks.acceleration.workshop import Workshop, overrides_of
+from edge_tta.errors import ConfigError, DataError, TrainingError
 from edge_tta.evaluate.statistics import Estimate
-from edge_tta.evaluate.tagger import TaggerConfig, build_network, save_tagger
-from edge_tta.model.checkpoint import save_part
-from edge_tta.train.loop import Progress
+from edge_tta.train.progress import Progress
 from edge_tta.train.recipes import load_recipe
-from export.tiny import tiny_checkpoint
-
-RATE = 44100
-LABELS = ("piano", "rain")
-PLAN = """
-title = "Tiny study"
-steps = [1, 2]
-overrides = [
-    "data.num_windows=12", "data.num_validation_windows=4", "data.windows.max_seconds=1.0",
-    "data.windows.short_seconds=0.8", "generator.frames=400", "loop.warmup_steps=1",
-]
-[budget]
-steps = 4
-
-[[entries]]
-name = "flow"
-recipe = "flow"
-sampler = "classifier-free"
-guidance = 3.0
-
-[[entries]]
-name = "half"
-recipe = "integrated-flow"
-group = "stages"
-share = 0.5
-teacher = "start"
-sampler = "euler"
-guidance = 3.0
-
-[[entries]]
-name = "jumps"
-label = "ARC after it"
-recipe = "arc"
-share = 0.5
-start = "half"
-teacher = "start"
-sampler = "ping-pong"
-guidance = 1.0
-
-[[entries]]
-name = "unguided"
-recipe = "integrated-flow"
-group = "ablations"
-budget = { steps = 0 }
-start = "half"
-sampler = "euler"
-guidance = 1.0
-
-[[ablations]]
-title = "Guidance"
-entries = ["unguided", "jumps"]
-
-[[findings]]
-source = "a paper"
-claim = "jumps are better"
-paper = "1 against 2"
-figure = "frechet"
-first = "jumps@1"
-relation = "below"
-second = "flow@1"
-"""
-
-
-def write_clips(folder: Path) -> None:
-    """Tones and noise bursts, two labels in both splits."""
-    folder.mkdir()
-    draw = np.random.default_rng(0)
-    with (folder / "metadata.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["file", "label", "licence", "split"])
-        for index in range(12):
-            time = np.arange(int(RATE * draw.uniform(0.3, 0.6))) / RATE
-            tone = 0.5 * np.sin(2 * np.pi * 300 * (1 + index) * time)
-            sound = 0.2 * draw.standard_normal(len(time)) if index % 2 else tone
-            soundfile.write(folder / f"{index}.wav", sound.astype(np.float32), RATE)
-            writer.writerow([f"{index}.wav", LABELS[index % 2], "CC0", "val" if index > 7 else "train"])
-
-
-def write_start(folder: Path) -> None:
-    tiny = tiny_checkpoint()
-    for part in ("codec", "text_encoder", "generator"):
-        save_part(folder, tiny.config, part, getattr(tiny, part))
-    assert tiny.tokenizer is not None
-    (folder / "tokenizer.model").write_bytes(tiny.tokenizer)
-
-
-def write_tagger(folder: Path) -> None:
-    config = TaggerConfig(widths=(8, 12, 16), embedding=8, dropout=0.0)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        save_tagger(build_network(2, config), LABELS, config, folder)
 
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything a study needs."""
     root = tmp_path_factory.mktemp("study")
-    write_clips(root / "clips")
-    write_start(root / "start")
-    write_tagger(root / "tagger")
-    (root / "plan.toml").write_text(PLAN, encoding="utf-8")
-    (root / "prompts.csv").write_text(
-        "prompt,label\nrain falling,rain\na piano note,piano\n", encoding="utf-8"
-    )
+    write_desk(root, PLAN)
     return root
-
-
-def train_arguments(root: Path, work: Path) -> list[str]:
-    given = {
-        "study": root / "plan.toml", "start": root / "start", "data": root / "clips", "cache": root / "cache",
-        "work": work,
-    }  # fmt: skip
-    return ["train", *(text for name, path in given.items() for text in (f"--{name}", str(path)))]
-
-
-def judge_arguments(root: Path, work: Path) -> list[str]:
-    given = {
-        "study": root / "plan.toml", "reference": root / "clips", "tagger": root / "tagger",
-        "prompts": root / "prompts.csv", "seconds": 0.4, "work": work,
-    }  # fmt: skip
-    return ["judge", *(text for name, value in given.items() for text in (f"--{name}", str(value)))]
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +82,15 @@ def test_the_packaged_plan_is_whole_and_every_recipe_takes_its_overrides() -> No
     [
         (("share = 0.5\nteacher", "shares = 0.5\nteacher"), "did you mean 'share'"),
         (('start = "half"', 'start = "later"'), "no entry above it"),
-        (("[budget]\nsteps = 4", "[budget]\nsteps = 4\nseconds = 3"), "either steps or seconds"),
+        (("[budget]\nsteps = 4", "[budget]\nsteps = 4\nseconds = 3"), "one of the three"),
+        (("[budget]\nsteps = 4", "[budget]\nbaseline_steps = 0"), "must be above 0"),
+        (
+            (
+                '[budget]\nsteps = 4\n\n[[entries]]\nname = "flow"',
+                "[budget]\nbaseline_steps = 4\n\n[[entries]]\nname = 'f'",
+            ),
+            "'flow', which is no entry",
+        ),
         (('sampler = "ping-pong"', 'sampler = "pong"'), "'pong' is none of"),
         (("jumps@1", "jumps@3"), "nothing is judged at 3 steps"),
         (("jumps@1", "jump@1"), "'jump' is compared"),
@@ -235,32 +129,122 @@ def test_a_definition_follows_what_decides_the_training(desk: Path) -> None:
     assert {"loop.seed=3", "generator.seed=3", "loop.steps=80"} <= set(lines)
 
 
+class Clock:
+    """In place of training: the first steps take 10 s each, the others as long as the recipe is said to take."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.seconds, self.trials = seconds, list[str]()
+
+    def __call__(
+        self, recipe: str, overrides: list[str], output: Path, on_progress: Callable[[Progress], None]
+    ) -> None:
+        self.trials.append(recipe)
+        last = {text.partition("=")[0]: text.partition("=")[2] for text in overrides}
+        assert last["loop.steps"] == str(costs.TRIAL_STEPS)
+        # Only the common start is there before anything is trained.
+        assert Path(json.loads(last["generator.start"])).name == "start"
+        for step in range(1, costs.TRIAL_STEPS + 1):
+            elapsed = 10.0 * min(step, costs.TRIAL_WARM)
+            elapsed += self.seconds[recipe] * max(0, step - costs.TRIAL_WARM)
+            on_progress(Progress(step, costs.TRIAL_STEPS, elapsed / step, 0.0, {}))
+
+
+def workshop(desk: Path, folder: Path, budget: str, **changes: Any) -> Workshop:
+    plan = PLAN.replace("[budget]\nsteps = 4", f"[budget]\n{budget}")
+    folder.mkdir(exist_ok=True)
+    (folder / "plan.toml").write_text(plan, encoding="utf-8")
+    study = load_study(folder / "plan.toml")
+    return Workshop(study, desk / "start", desk / "clips", desk / "cache", folder / "work", **changes)
+
+
 def test_seconds_become_steps_by_one_trial_for_all_seeds(
     desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = PLAN.replace("[budget]\nsteps = 4", "[budget]\nseconds = 900")
-    (tmp_path / "plan.toml").write_text(text, encoding="utf-8")
-    study = load_study(tmp_path / "plan.toml")
-    shop = Workshop(study, desk / "start", desk / "clips", desk / "cache", tmp_path / "work", scale=0.5)
-    trials = []
+    clock = Clock({"flow": 0.5, "integrated-flow": 0.25})
+    monkeypatch.setattr(costs, "run_recipe", clock)
+    shop = workshop(desk, tmp_path, "seconds = 900", scale=0.5)
+    assert [costs.steps_of(shop, shop.study.entry("flow")) for _ in range(3)] == [900, 900, 900]
+    assert costs.steps_of(shop, shop.study.entry("half")) == 900
+    # Another budget needs no other trial.
+    assert costs.steps_of(dataclasses.replace(shop, scale=1.0), shop.study.entry("flow")) == 1800
+    assert clock.trials == ["flow", "integrated-flow"]
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["costs.jsonl"]
+    # Another definition does.
+    other = dataclasses.replace(shop, overrides=("loop.precision=bf16",))
+    assert costs.steps_of(other, shop.study.entry("flow")) == 900 and clock.trials[2:] == ["flow"]
 
-    def trial(
-        recipe: str, overrides: list[str], output: Path, on_progress: Callable[[Progress], None]
-    ) -> None:
-        trials.append(recipe)
-        assert f"loop.steps={train.TRIAL_STEPS}" in overrides
-        for step in range(1, train.TRIAL_STEPS + 1):
-            # The first steps take 10 s each, the others half a second.
-            elapsed = 10.0 * min(step, train.TRIAL_WARM) + 0.5 * max(0, step - train.TRIAL_WARM)
-            on_progress(Progress(step, train.TRIAL_STEPS, elapsed / step, 0.0, {}))
 
-    monkeypatch.setattr(train, "run_recipe", trial)
-    assert [train.steps_of(shop, study.entry("flow"), seed) for seed in (0, 1, 2)] == [900, 900, 900]
-    assert train.steps_of(shop, study.entry("half"), 0) == 450
-    assert trials == ["flow", "integrated-flow"]
-    assert [path.name for path in (tmp_path / "work" / "flow").iterdir()] == ["budget.json"]
-    # Another budget is another trial.
-    assert train.steps_of(dataclasses.replace(shop, scale=1.0), study.entry("flow"), 0) == 1800
+def test_budgets_in_steps_of_the_baseline_follow_from_the_ratio_of_costs(
+    desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock({"flow": 0.5, "integrated-flow": 1.5, "arc": 0.25})
+    monkeypatch.setattr(costs, "run_recipe", clock)
+    shop = workshop(desk, tmp_path, "baseline_steps = 120")
+    study = shop.study
+    # Shares of a half: 60 steps of the baseline cost as much as 20, or as 120.
+    found = {name: costs.steps_of(shop, study.entry(name)) for name in ("flow", "half", "jumps", "unguided")}
+    assert found == {"flow": 120, "half": 20, "jumps": 120, "unguided": 0}
+    assert clock.trials == ["flow", "integrated-flow", "arc"]
+    before = define(shop, study.entry("half"), 0)
+    # What was measured is used elsewhere, and nothing is measured there, whatever that machine does.
+    measured = tmp_path / "work" / "costs.jsonl"
+    monkeypatch.setattr(costs, "this_machine", lambda *_: Machine("another", 64, "cpu"))
+    away = dataclasses.replace(shop, work=tmp_path / "away", costs=measured)
+    assert {name: costs.steps_of(away, study.entry(name)) for name in found} == found
+    assert define(away, study.entry("half"), 0) == before and len(clock.trials) == 3
+    with pytest.raises(ConfigError, match="no cost of 'flow' as it is now defined"):
+        costs.steps_of(dataclasses.replace(away, overrides=("loop.precision=bf16",)), study.entry("half"))
+    seconds = dataclasses.replace(workshop(desk, tmp_path / "seconds", "seconds = 900"), costs=measured)
+    with pytest.raises(ConfigError, match=r"measured on .* this is another"):
+        costs.steps_of(seconds, study.entry("flow"))
+    # A newer measurement of the same entry wins, and buys another training.
+    records = [record for record in read_records(measured) if isinstance(record, CostRecord)]
+    append_records(measured, [dataclasses.replace(records[1], seconds_per_step=0.75)])
+    assert costs.steps_of(away, study.entry("half")) == 40
+    assert define(away, study.entry("half"), 0) != before
+    append_records(measured, [dataclasses.replace(records[1], machine=Machine("third", 1, "cpu"))])
+    with pytest.raises(ConfigError, match="different machines"):
+        costs.steps_of(away, study.entry("half"))
+
+
+def test_a_trial_that_diverges_is_kept_as_one(
+    desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(*_: object, **__: object) -> None:
+        raise TrainingError("4 steps in a row were not finite")
+
+    monkeypatch.setattr(costs, "run_recipe", diverge)
+    shop = workshop(desk, tmp_path, "baseline_steps = 120")
+    record = train.train_entry(shop, shop.study.entry("half"), 0)
+    assert "the trial of flow failed: 4 steps" in record.failure and record.relative_cost is None
+    assert len(read_records(tmp_path / "work" / "costs.jsonl")) == 1
+
+
+def test_costs_measured_by_the_command_line_decide_the_steps(
+    desk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(costs, "TRIAL_STEPS", 6)
+    monkeypatch.setattr(costs, "TRIAL_WARM", 2)
+    quiet = tmp_path / "quiet"
+    arguments = train_arguments(desk, quiet)[1:]
+    assert main(["trial", *arguments, "--only", "half"]) == 0
+    output = capsys.readouterr()
+    lines = output.out.splitlines()
+    assert [line.split()[0] for line in lines[:-1]] == ["flow", "half"] and "1.00 of flow" in lines[0]
+    assert [path.name for path in quiet.iterdir()] == ["costs.jsonl"]
+    assert main(["trial", *arguments, "--only", "half"]) == 0 and "on trial" not in capsys.readouterr().err
+    flow, half = (record for record in read_records(quiet / "costs.jsonl") if isinstance(record, CostRecord))
+    assert min(flow.seconds_per_step, half.seconds_per_step) > 0
+    # The ratio is whatever this machine made of it; three steps of the baseline are bought with half a share.
+    ratio = half.seconds_per_step / flow.seconds_per_step
+    given = ["--only", "half", "--budget-steps", "6", "--costs", str(quiet / "costs.jsonl")]
+    assert main([*train_arguments(desk, tmp_path / "work"), *given]) == 0
+    record = json.loads((tmp_path / "work" / "half" / "seed-0" / "training.json").read_text())
+    assert record["steps"] == max(1, round(3 / ratio)) and record["relative_cost"] == ratio
+    assert "on trial" not in capsys.readouterr().err
+    missing = ["--only", "jumps", *given[2:]]
+    assert main([*train_arguments(desk, tmp_path / "work"), *missing]) == 2
+    assert "no cost of 'jumps'" in capsys.readouterr().err
 
 
 def test_training_leaves_records_and_shares_the_latents(desk: Path, finished: Path) -> None:
@@ -312,22 +296,23 @@ def test_judging_records_figures_with_their_basis(finished: Path) -> None:
 def test_a_run_that_was_stopped_goes_on_and_ends_as_if_it_never_was(
     desk: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """In the middle of a batch that is reused, whose teacher has answered before."""
     from edge_tta.train.loop import Trainer
 
     work, whole = desk / "stopped", Trainer.train_step
 
     def stopping(trainer: Trainer) -> dict[str, float]:
-        trainer.stopped = trainer.step == 1
+        trainer.stopped = trainer.step == 0
         return whole(trainer)
 
-    arguments = [*train_arguments(desk, work), "--only", "flow"]
+    arguments = [*train_arguments(desk, work), "--only", "half"]
     monkeypatch.setattr(Trainer, "train_step", stopping)
     assert main(arguments) == 130
-    assert not (work / "flow" / "seed-0" / "training.json").exists()
+    assert not (work / "half" / "seed-0" / "training.json").exists()
     monkeypatch.setattr(Trainer, "train_step", whole)
     assert main(arguments) == 0
     again, before = (
-        load_file(folder / "flow" / "seed-0" / "checkpoint" / "generator.safetensors")
+        load_file(folder / "half" / "seed-0" / "checkpoint" / "generator.safetensors")
         for folder in (work, finished)
     )
     assert all(torch.equal(again[key], value) for key, value in before.items())

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image, ImageDraw
 
 # Told apart by colour-blind readers and in print: hue, lightness and the shape of the marks all change.
-_COLOURS = (
+COLOURS = (
     (38, 70, 140), (200, 80, 30), (30, 130, 90), (150, 50, 130), (90, 90, 90), (190, 140, 0), (20, 140, 180),
     (180, 40, 60),
 )  # fmt: skip
@@ -53,6 +53,8 @@ class Chart:
     """Upward; values that are not above 0 are left out."""
     marks: float
     """Size of the marks at points; 0 for none."""
+    from_zero: bool = False
+    """Begin upward at 0, so that heights may be compared as lengths; not with ``logarithmic``."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,12 @@ class _Axis:
         return [value for value in values if self.low <= value <= self.high]
 
 
-def _axis(values: Sequence[float], logarithmic: bool) -> _Axis:
+def _axis(values: Sequence[float], logarithmic: bool, from_zero: bool = False) -> _Axis:
     low, high = min(values), max(values)
     if logarithmic:
         return _Axis(low / 1.1, high * 1.1, True)
+    if from_zero and high > 0:
+        return _Axis(0.0, 1.05 * high, False)
     margin = 0.05 * (high - low) or max(abs(high) * 0.1, 1e-6)
     return _Axis(low - margin, high + margin, False)
 
@@ -131,7 +135,7 @@ def draw_charts(charts: Sequence[Chart], columns: int = 2) -> Image.Image:
     for chart, corner, frame in zip(charts, corners, frames, strict=True):
         _draw_text(draw, chart, corner, frame)
     for (left, top), _, name in keys:
-        draw.text((left + 28, top), _fit(draw, name, _PANEL_WIDTH - 50), fill="black")
+        draw.text((left + 28, top), fit(draw, name, _PANEL_WIDTH - 50), fill="black")
     return picture
 
 
@@ -162,7 +166,7 @@ def _draw_lines(pen: ImageDraw.ImageDraw, chart: Chart, corner: tuple[int, int])
     if not ends:
         return None
     places = [place for series in chart.series for place, _ in series.points] + [x for x, _ in chart.ticks]
-    frame = _axis(places, False), _axis(ends, chart.logarithmic)
+    frame = _axis(places, False), _axis(ends, chart.logarithmic, chart.from_zero)
     for value in frame[1].ticks():
         _stroke(pen, [_point(corner, frame, x, value) for x in (frame[0].low, frame[0].high)], None)
     for number, series in enumerate(chart.series):
@@ -182,7 +186,7 @@ def _draw_text(
 ) -> None:
     """Title, axis and its numbers."""
     left, top = corner
-    draw.text((left + _LEFT, top + 4), _fit(draw, chart.title, _PANEL_WIDTH - _LEFT - _RIGHT), fill="black")
+    draw.text((left + _LEFT, top + 4), fit(draw, chart.title, _PANEL_WIDTH - _LEFT - _RIGHT), fill="black")
     box = left + _LEFT, top + _TOP, left + _PANEL_WIDTH - _RIGHT, top + _PANEL_HEIGHT - _BOTTOM
     draw.line([(box[0], box[1]), (box[0], box[3]), (box[2], box[3])], fill=_GREY)
     if frame is None:
@@ -226,7 +230,7 @@ def _point(corner: tuple[int, int], frame: _Frame, x: float, y: float) -> _Point
 
 def _stroke(pen: ImageDraw.ImageDraw, points: Sequence[_Point], number: int | None, width: int = 2) -> None:
     """A line through pixels; without a number one of the grid."""
-    colour = _LIGHT if number is None else _COLOURS[number % len(_COLOURS)]
+    colour = _LIGHT if number is None else COLOURS[number % len(COLOURS)]
     if len(points) > 1:
         fine = [(x * _FINE, y * _FINE) for x, y in points]
         pen.line(fine, fill=colour, width=_FINE if number is None else width * _FINE, joint="curve")
@@ -234,7 +238,7 @@ def _stroke(pen: ImageDraw.ImageDraw, points: Sequence[_Point], number: int | No
 
 def _mark(pen: ImageDraw.ImageDraw, point: _Point, number: int, size: float) -> None:
     x, y, r = point[0] * _FINE, point[1] * _FINE, 4 * size * _FINE
-    colour, shape = _COLOURS[number % len(_COLOURS)], _SHAPES[number // len(_COLOURS) % len(_SHAPES)]
+    colour, shape = COLOURS[number % len(COLOURS)], _SHAPES[number // len(COLOURS) % len(_SHAPES)]
     if shape == "circle":
         pen.ellipse([x - r, y - r, x + r, y + r], fill=colour)
     elif shape == "square":
@@ -243,7 +247,7 @@ def _mark(pen: ImageDraw.ImageDraw, point: _Point, number: int, size: float) -> 
         pen.polygon([(x - r, y + r), (x + r, y + r), (x, y - r)], fill=colour)
 
 
-def _fit(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
+def fit(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
     """Text cut to a width, without the accents that Pillow's own font lacks."""
     text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     while len(text) > 1 and draw.textlength(text) > width:

@@ -1,0 +1,1 @@
+"""Other systems' architectures with random weights, timed beside ours in one run."""

@@ -1,0 +1,1 @@
+"""Records of ``edge-tta bench`` as tables and pictures."""
