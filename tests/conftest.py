@@ -250,3 +250,14 @@ def toy_golden(graphs: dict[str, bytes]) -> bytes:
 def toy_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory of the toy bundle; not to be changed by tests."""
     return write_toy_bundle(tmp_path_factory.mktemp("bundles") / "toy")
+
+
+@pytest.fixture(scope="session")
+def coreml_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of the tiny bundle with Core ML variants; not to be changed by tests."""
+    pytest.importorskip("coremltools")
+    pytest.importorskip("torch")
+    from coreml_export import write_tiny_coreml_bundle
+
+    directory = tmp_path_factory.mktemp("coreml")
+    return write_tiny_coreml_bundle(directory / "bundle", directory)

@@ -20,6 +20,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 DISTRIBUTIONS = {"PIL": "pillow"}
 """Distribution of an import name where the two differ."""
+TARGETS = ("executorch", "coreml")
+"""Extras of export targets that are not part of the core install."""
 INDIRECT = {"onnxscript", "tensorboard"}
 """Used through torch (torch.onnx.export, torch.utils.tensorboard), so no import statement names them."""
 
@@ -122,7 +124,7 @@ def test_every_import_is_declared_and_every_dependency_is_used() -> None:
     files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     imports = third_party_imports(files)
     declared = {distribution(requirement) for requirement in PROJECT["dependencies"]}
-    for extra in ("train", "export", "eval", "public"):
+    for extra in ("train", "export", "eval", "public", *TARGETS):
         declared |= {distribution(requirement) for requirement in EXTRAS[extra]}
     assert {name: users for name, users in imports.items() if name not in declared} == {}
     assert declared - set(imports) - INDIRECT == set()
@@ -138,8 +140,9 @@ def test_every_import_is_declared_and_every_dependency_is_used() -> None:
 )
 def test_an_extra_covers_what_its_packages_import(extra: str, folders: tuple[str, ...]) -> None:
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
-    # Public weights are optional everywhere: a MissingExtraError names their extra.
-    brought = [*PROJECT["dependencies"], *EXTRAS[extra], *EXTRAS["public"]]
+    # Public weights and targets beside ONNX are optional everywhere: a MissingExtraError names their extra.
+    brought = [*PROJECT["dependencies"], *EXTRAS[extra]]
+    brought += [requirement for optional in ("public", *TARGETS) for requirement in EXTRAS[optional]]
     offered = {distribution(requirement) for requirement in brought}
     assert {name: users for name, users in third_party_imports(files).items() if name not in offered} == {}
 

@@ -37,14 +37,18 @@ def commands(program: str) -> list[tuple[str, list[str]]]:
     return found
 
 
+GROUPS = ("listen", "quantize", "recipes")
+"""Verbs that have verbs of their own."""
+
+
 @cache
-def help_text(verb: str) -> str:
-    """Help page of a verb; an unknown verb fails."""
+def help_text(*verbs: str) -> str:
+    """Help page of a verb, or of a verb of a group; an unknown one fails."""
     code = "from edge_tta.cli.main import main; main()"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
-    command = [sys.executable, "-c", code, verb, "--help"]
+    command = [sys.executable, "-c", code, *verbs, "--help"]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-    assert result.returncode == 0, f"edge-tta {verb}: {result.stderr}"
+    assert result.returncode == 0, f"edge-tta {' '.join(verbs)}: {result.stderr}"
     return result.stdout
 
 
@@ -72,7 +76,7 @@ def test_verbs_and_options_exist() -> None:
     assert calls
     missing = []
     for document, words in calls:
-        page = help_text(words[0])
+        page = help_text(*words[: 2 if words[0] in GROUPS else 1])
         options = [word.partition("=")[0] for word in words[1:] if re.match(r"--?[a-z]", word)]
         missing += [
             (document, words[0], name) for name in options if not re.search(rf"(?<!\S){name}\b", page)
