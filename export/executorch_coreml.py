@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import tempfile
 import uuid
 from collections.abc import Mapping
@@ -109,7 +110,7 @@ class CoreMLDelegateExporter:
                 interpreter = MilInterpreter(
                     unflattened(packages[stage], Path(directory)) / PACKAGE, "declared"
                 )
-                outputs = interpreter.run_in_order("main", list(inputs.values()))
+                outputs = interpreter.run_in_order("main", inputs)
             names = [port.name for port in self._stages[stage].output_ports]
             return outputs[names.index(MAIN_OUTPUT[stage])]
 
@@ -160,7 +161,7 @@ def lower(stages: Mapping[str, StageGraph], halves: bool) -> CoreMLProgram:
             graph = edge.exported_program(name).graph_module
             info = get_delegation_info(graph)
             found[name] = CoreMLDelegation(
-                info.num_delegated_subgraphs, info.num_delegated_nodes, info.num_non_delegated_nodes
+                info.num_delegated_subgraphs, info.num_delegated_nodes, _outside(graph)
             )
             for lowered in (
                 value for part, value in graph.named_children() if part.startswith("lowered_module")
@@ -169,6 +170,12 @@ def lower(stages: Mapping[str, StageGraph], halves: bool) -> CoreMLProgram:
                 lowered._processed_bytes = packages[name]
         data = bytes(edge.to_executorch().buffer)
     return CoreMLProgram(data, found, packages)
+
+
+def _outside(graph: torch.fx.GraphModule) -> int:
+    """Operators of a lowered graph beside its delegates; taking an output from a tuple computes nothing."""
+    glue = (torch.ops.higher_order.executorch_call_delegate, operator.getitem)
+    return sum(node.op == "call_function" and node.target not in glue for node in graph.graph.nodes)
 
 
 def unflattened(flat: bytes, directory: Path) -> Path:

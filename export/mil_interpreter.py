@@ -11,7 +11,7 @@ device does it. What it cannot show: how a device orders its sums, what its comp
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,16 +82,15 @@ class MilInterpreter:
             outputs[name] = value.numpy()
         return outputs
 
-    def run_in_order(self, function: str, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-        """As ``run``, for programs whose inputs have no names of ours; 64-bit integers are narrowed.
+    def run_in_order(self, function: str, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """As ``run``, for programs whose outputs have no names of ours; 64-bit integers are narrowed.
 
         Returns:
             Outputs in the order of the program.
         """
-        names = [port.name for port in self.functions[function].inputs]
         given = {
             name: array.astype(np.int32) if array.dtype == np.int64 else array
-            for name, array in zip(names, inputs, strict=True)
+            for name, array in inputs.items()
         }
         found = self.run(function, given)
         return [found[name] for name in self.functions[function].outputs]

@@ -68,8 +68,8 @@ def variant_section(report: ParityReport, variant: VariantParity, pairs: Sequenc
     title = "The sound" if len(pairs) == 1 else f"The {len(pairs)} sounds"
     if pairs:
         about = (
-            "By log-mel distance, end to end. Sounds are stored without loss; both pictures of a pair share one scale of "
-            "levels. “Switch sides here” goes on with the other sound at the same moment."
+            "By log-mel distance, end to end. Sounds are stored without loss; both pictures of a pair have one scale "
+            "of levels. “Switch sides here” goes on with the other sound at the same moment."
         )
         content += [
             element("h3", f"{title} furthest from the reference"),

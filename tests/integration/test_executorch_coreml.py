@@ -47,11 +47,13 @@ def test_what_core_ml_is_handed_computes_the_stage(
     lowered: CoreMLProgram, stages: dict[str, StageGraph], stage: str, tmp_path: Path
 ) -> None:
     package = unflattened(lowered.packages[stage], tmp_path) / "model.mlpackage"
-    inputs = stages[stage].inputs
+    inputs, ports = stages[stage].inputs, stages[stage].input_ports
     with torch.no_grad():
         expected = stages[stage].module(*inputs)
     expected = expected if isinstance(expected, tuple) else (expected,)
-    found = MilInterpreter(package, "declared").run_in_order("main", [value.numpy() for value in inputs])
+    # The delegate's package has the inputs in an order of its own.
+    given = {port.name: value.numpy() for port, value in zip(ports, inputs, strict=True)}
+    found = MilInterpreter(package, "declared").run_in_order("main", given)
     for value, array in zip(expected, found, strict=True):
         assert signal_to_noise_db(value.numpy(), array) > 50
 

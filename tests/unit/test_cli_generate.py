@@ -218,7 +218,11 @@ def test_bad_options(toy_bundle: Path, arguments: tuple[str, ...], words: str) -
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--backend", "coreml"), "unknown backend 'coreml'; this version has auto, ort, eager"),
+        (
+            ("--backend", "tflite"),
+            "unknown backend 'tflite'; this version has auto, ort, executorch, coreml, eager",
+        ),
+        (("--backend", "coreml"), "has no coreml-int8 variant; it has ort-fp32, ort-int8"),
         (("--precision", "int3"), "has no int3 variant; it has ort-fp32, ort-int8"),
         (("--backend", "ort", "--precision", "int3"), "has no ort-int3 variant"),
     ],
