@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_tta.flow.path import Condition
-from edge_tta.train.text_conditioner import OnEncoded, TextConditioner
+from edge_tta.train.text_conditioner import TextConditioner
+from edge_tta.train.text_features import OnEncoded
 
 SHAPE_STEP = 8
 """Batches longer than two of these are cut to multiples of it, and texts padded to them."""

@@ -74,7 +74,7 @@ def load_frozen(
         checkpoint: model checkpoint that is trained; its text encoder conditions unless ``public`` is given.
         codec: checkpoint of the codec; None for ``checkpoint``.
         public: public networks in place of the text encoder.
-        text_cache: folder for features of public networks.
+        text_cache: folder for text features.
 
     Raises:
         ConfigError: a part is missing, or ``checkpoint`` has a codec of its own, or is on public text itself.
@@ -99,7 +99,7 @@ def load_frozen(
     assert found is not None and isinstance(loaded.text_encoder, TextEncoder)
     if loaded.tokenizer is None:
         raise ConfigError(f"{checkpoint} has no tokenizer.model; train the text encoder first")
-    return FrozenParts(found, place, CompactText(loaded.text_encoder, loaded.tokenizer), None)
+    return FrozenParts(found, place, CompactText(loaded.text_encoder, loaded.tokenizer, text_cache), None)
 
 
 def require_fit(frozen: FrozenParts, model: ModelConfig) -> None:

@@ -12,8 +12,6 @@ up with zeros: for the linear layers that read them, that is the same as layers 
 from __future__ import annotations
 
 import hashlib
-import io
-import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,9 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edge_tta.audio import write_file
 from edge_tta.config import ModelConfig
-from edge_tta.errors import ConfigError, DataError, OutputError
+from edge_tta.errors import ConfigError, DataError
 from edge_tta.evaluate.local_weights import folder_digest
 from edge_tta.model.public_t5 import (
     FILES,
@@ -37,13 +34,8 @@ from edge_tta.model.public_t5 import (
     t5_shape,
 )
 from edge_tta.model.text_source import TextSource
-from edge_tta.train.text_conditioner import OnEncoded, TextFeatures
+from edge_tta.train.text_features import SHARD_FORMAT, FeatureStore, OnEncoded, TextFeatures
 
-logger = logging.getLogger(__name__)
-
-SHARD_FORMAT = "edge_tta text features 1"
-SHARD_TEXTS = 4096
-"""Texts encoded before they are kept: what an interruption loses at most."""
 BATCH = 64
 
 
@@ -130,11 +122,7 @@ class PublicText:
         """See ``TextConditioner``."""
         self.digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
         """See ``TextConditioner``."""
-        self._cache = None if cache is None else cache / self.digest[:16]
-        self._known: dict[bytes, TextFeatures] = {}
-        if self._cache is not None:
-            for path in sorted(self._cache.glob("*.npz")):
-                self._known |= read_shard(path)
+        self._store = FeatureStore(None if cache is None else cache / self.digest[:16])
 
     def encode(self, texts: Iterable[str], on_progress: OnEncoded | None = None) -> dict[str, TextFeatures]:
         """See ``TextConditioner``; what is not known yet is computed and kept.
@@ -142,21 +130,12 @@ class PublicText:
         Raises:
             OutputError: the cache cannot be written.
         """
-        wanted = {text: hashlib.sha256(text.encode()).digest() for text in sorted(set(texts))}
-        missing = [text for text, key in wanted.items() if key not in self._known]
-        done, fresh = 0, dict[bytes, TextFeatures]()
-        for part in self._batches(missing):
+        return self._store.encode(texts, self._computed, on_progress)
+
+    def _computed(self, texts: list[str]) -> Iterator[tuple[list[str], list[TextFeatures]]]:
+        for part in self._batches(texts):
             ids = torch.from_numpy(np.stack([self.tokenizer.encode(text).ids for text in part]))
-            fresh |= {wanted[text]: row for text, row in zip(part, self._compute(part, ids), strict=True)}
-            done += len(part)
-            if len(fresh) >= SHARD_TEXTS or done == len(missing):
-                if self._cache is not None:
-                    write_shard(self._cache, fresh)
-                self._known |= fresh
-                fresh = {}
-            if on_progress is not None:
-                on_progress(done, len(missing))
-        return {text: self._known[key] for text, key in wanted.items()}
+            yield part, self._compute(part, ids)
 
     def _batches(self, texts: list[str]) -> Iterator[list[str]]:
         """Texts of one length together: nothing is padded, so a text's features never depend on its neighbours."""
@@ -184,44 +163,3 @@ class PublicText:
 
 def _widen(features: Tensor, width: int) -> Tensor:
     return torch.nn.functional.pad(features, (0, width - features.shape[-1]))
-
-
-def write_shard(folder: Path, features: dict[bytes, TextFeatures]) -> Path:
-    """Keep features of some texts in one file, whole or not at all; its name follows from the texts.
-
-    Raises:
-        OutputError: the folder cannot be written.
-    """
-    keys = sorted(features)
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        keys=np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), -1),
-        lengths=np.array([len(features[key].tokens) for key in keys]),
-        tokens=np.concatenate([features[key].tokens for key in keys]),
-        pooled=np.stack([features[key].pooled for key in keys]),
-    )
-    path = folder / f"{hashlib.sha256(b''.join(keys)).hexdigest()[:16]}.npz"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made a folder ({error.strerror or error})") from error
-    write_file(path, buffer.getvalue())
-    return path
-
-
-def read_shard(path: Path) -> dict[bytes, TextFeatures]:
-    """Features of a shard by the SHA-256 of their texts; a damaged one counts as empty, it can be made again."""
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            keys, lengths, tokens, pooled = (data[name] for name in ("keys", "lengths", "tokens", "pooled"))
-        if not len(keys) == len(lengths) == len(pooled) or lengths.sum() != len(tokens):
-            raise ValueError("lengths do not agree")
-    except Exception as error:  # a damaged archive raises many kinds
-        logger.warning("%s: damaged, its texts are encoded again (%s)", path, error)
-        return {}
-    ends = np.cumsum(lengths)
-    return {
-        key.tobytes(): TextFeatures(tokens[end - length : end], row)
-        for key, length, end, row in zip(keys, lengths, ends, pooled, strict=True)
-    }

@@ -7,35 +7,21 @@ features by caption and does not know which of them answers.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_tta.flow.couple_store import weights_digest
 from edge_tta.model.text_encoder import TextEncoder
 from edge_tta.text import Tokenizer
+from edge_tta.train.text_features import SHARD_FORMAT, FeatureStore, OnEncoded, TextFeatures
 
 BATCH = 128
 """Captions that the compact encoder takes in a pass."""
-
-OnEncoded = Callable[[int, int], Any]
-"""Texts encoded, texts to encode."""
-
-
-@dataclass(frozen=True)
-class TextFeatures:
-    """What the generator is told about one text."""
-
-    tokens: NDArray[np.float16]
-    """[T, width], one row a token, the last one end of sentence."""
-    pooled: NDArray[np.float32]
-    """[width]."""
 
 
 class TextConditioner(Protocol):
@@ -70,42 +56,49 @@ class CompactText:
     Args:
         encoder: in evaluation mode.
         tokenizer: serialised SentencePiece model.
+        cache: folder for features; None computes them anew every time.
 
     Raises:
         BundleError: the tokenizer cannot be read.
     """
 
-    def __init__(self, encoder: TextEncoder, tokenizer: bytes) -> None:
+    def __init__(self, encoder: TextEncoder, tokenizer: bytes, cache: Path | None = None) -> None:
         self.encoder = encoder
         self.tokenizer = Tokenizer(tokenizer, encoder.config.max_tokens)
-        self._model = tokenizer
+        self.digest = hashlib.sha256(weights_digest(encoder).encode() + tokenizer).hexdigest()
+        """See ``TextConditioner``."""
+        kept = hashlib.sha256(f"{SHARD_FORMAT}\0{self.digest}".encode()).hexdigest()
+        self._store = FeatureStore(None if cache is None else cache / kept[:16])
 
     @property
     def width(self) -> int:
         """See ``TextConditioner``."""
         return self.encoder.config.width
 
-    @cached_property
-    def digest(self) -> str:
-        """See ``TextConditioner``."""
-        return hashlib.sha256(weights_digest(self.encoder).encode() + self._model).hexdigest()
+    def encode(self, texts: Iterable[str], on_progress: OnEncoded | None = None) -> dict[str, TextFeatures]:
+        """See ``TextConditioner``.
+
+        Raises:
+            OutputError: the cache cannot be written.
+        """
+        return self._store.encode(texts, self._computed, on_progress)
 
     @torch.no_grad()
-    def encode(self, texts: Iterable[str], on_progress: OnEncoded | None = None) -> dict[str, TextFeatures]:
-        """See ``TextConditioner``."""
-        ordered = sorted(set(texts))
-        ids = {text: self.tokenizer.encode(text).ids.tolist() for text in ordered}
-        ordered.sort(key=lambda text: len(ids[text]))
-        found: dict[str, TextFeatures] = {}
+    def _computed(self, texts: list[str]) -> Iterator[tuple[list[str], list[TextFeatures]]]:
+        ids = {text: self.tokenizer.encode(text).ids.tolist() for text in texts}
+        ordered = sorted(texts, key=lambda text: len(ids[text]))
         for start in range(0, len(ordered), BATCH):
             group = ordered[start : start + BATCH]
             tokens, pooled = self.encoder(*pad_ids([ids[text] for text in group]))
-            for row, text in enumerate(group):
-                own = tokens[row, : len(ids[text])].numpy().astype(np.float16)
-                found[text] = TextFeatures(own, pooled[row].numpy())
-            if on_progress is not None:
-                on_progress(len(found), len(ordered))
-        return found
+            yield (
+                group,
+                [
+                    TextFeatures(
+                        tokens[row, : len(ids[text])].numpy().astype(np.float16), pooled[row].numpy()
+                    )
+                    for row, text in enumerate(group)
+                ],
+            )
 
 
 def pad_ids(ids: list[list[int]]) -> tuple[Tensor, Tensor]:

@@ -41,6 +41,7 @@ def inputs(count: int = 2, length: int = 6, tokens: int = 4) -> list[torch.Tenso
     ("name", "millions", "tolerance"),
     [
         ("edge-tiny", 0.02, 0.9),
+        ("edge-2m", 2.39, 0.02),
         ("edge-10m", 10.95, 0.02),
         ("edge-30m", 30.5, 0.02),
         ("edge-120m", 120.0, 0.02),

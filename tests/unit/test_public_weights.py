@@ -18,9 +18,10 @@ from edge_tta.errors import ConfigError, DataError, RequestError
 from edge_tta.evaluate.embedders import TextEmbedder, open_embedder
 from edge_tta.model.presets import preset
 from edge_tta.model.public_t5 import T5TextEncoder, load_t5
-from edge_tta.train import public_text
+from edge_tta.train import public_text, text_features
 from edge_tta.train.caption_features import CaptionFeatures
-from edge_tta.train.public_text import PublicText, PublicTextConfig, read_shard, with_public_text
+from edge_tta.train.public_text import PublicText, PublicTextConfig, with_public_text
+from edge_tta.train.text_features import read_shard
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +133,7 @@ def test_features_are_cached_by_weights_and_text(
     repaired = PublicText(t5, tmp_path).encode(TEXTS)
     assert all(np.array_equal(repaired[text].tokens, found[text].tokens) for text in TEXTS)
     other = PublicText(write_t5(tmp_path / "other", num_layers=1), tmp_path)
-    assert other.digest != first.digest and not other._known
+    assert other.digest != first.digest and not other._store._known
 
 
 def test_windows_and_couples_are_conditioned_on_the_features(t5: Path, clap: Path) -> None:
@@ -156,7 +157,7 @@ def test_windows_and_couples_are_conditioned_on_the_features(t5: Path, clap: Pat
 def test_an_interruption_loses_at_most_a_shard(
     t5: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(public_text, "SHARD_TEXTS", 2)
+    monkeypatch.setattr(text_features, "SHARD_TEXTS", 2)
     monkeypatch.setattr(public_text, "BATCH", 1)
 
     def stop(done: int, _: int) -> None:

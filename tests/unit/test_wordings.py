@@ -16,7 +16,7 @@ from edge_tta.flow.path import Condition
 from edge_tta.train.caption_features import CaptionFeatures
 from edge_tta.train.data.captions import Captioner
 from edge_tta.train.latents import Batch
-from edge_tta.train.text_conditioner import OnEncoded, TextFeatures
+from edge_tta.train.text_features import OnEncoded, TextFeatures
 from edge_tta.train.wordings import TextVariety, WordingPool
 
 LABELS = ("dog bark", "rain", "piano")
