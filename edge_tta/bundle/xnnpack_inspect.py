@@ -1,7 +1,8 @@
 """A look into the graphs that an ExecuTorch program hands to XNNPACK, by ``runtime_schema.fbs`` of executorch 1.5.
 
 What is checked is what XNNPACK's own loader was seen to trust (random damage, each case in a process of its own): that
-values fit the weights they name, that what goes in and out has a place, and that names of weights are known.
+values fit the weights they name, operators the values they name (``xnnpack_operators``), that what goes in and out has
+a place, and that names of weights are known.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edge_tta.bundle.flatbuffer import Malformed, Table, number
+from edge_tta.bundle.xnnpack_operators import check_operators
 
 MAX_DIMENSIONS = 6
 _BITS = {1: 32, 2: 16, 3: 8, 4: 8, 5: 32, 6: 8, 7: 32, 8: 4, 9: 8, 10: 4, 11: 8, 12: 32, 13: 32, 14: 16}
@@ -62,6 +64,8 @@ def inspect_xnnpack(payload: memoryview, named: Mapping[str, int]) -> XnnpackGra
     if graph.count(6, 4) > 1:
         raise Malformed("XNNPACK's weights are inside its graph")
     ends: dict[int, tuple[int, int]] = {}
+    sizes: dict[int, tuple[int, ...]] = {}
+    static: set[int] = set()
     for value in graph.tables(2):
         tensor, quantization = value.table(1), None
         if tensor is not None and value.number(0, "B") == _QUANTIZED:
@@ -69,29 +73,41 @@ def inspect_xnnpack(payload: memoryview, named: Mapping[str, int]) -> XnnpackGra
             tensor = tensor.table(0)
         if tensor is None:
             raise Malformed("a value of XNNPACK's without content")
-        rank = _check_value(tensor, quantization, weights)
+        identity = tensor.number(6, "I")
+        if identity in sizes:
+            raise Malformed(f"two values of XNNPACK's are called {identity}")
+        sizes[identity] = _check_value(tensor, quantization, weights)
+        if tensor.number(3, "I"):
+            static.add(identity)
         if tensor.number(5, "I") & _EXTERNAL:
-            ends[tensor.number(6, "I")] = tensor.number(4, "I"), rank
-    names = (*graph.numbers(4, "I"), *graph.numbers(5, "I"))
-    if set(names) != set(ends) or [ends[name][0] for name in names] != list(range(graph.number(3, "I"))):
+            ends[identity] = tensor.number(4, "I"), len(sizes[identity])
+    inputs, outputs = graph.numbers(4, "I"), graph.numbers(5, "I")
+    names = (*inputs, *outputs)
+    places = [ends[name][0] for name in names if name in ends]
+    if set(names) != set(ends) or places != list(range(len(names))) or graph.number(3, "I") != len(names):
         raise Malformed("XNNPACK's inputs and outputs are not its values, in their order")
-    return XnnpackGraph(graph.count(1, 4), tuple(ends[name][1] for name in names))
+    count, there = check_operators(graph.tables(1), sizes, static, inputs)
+    if not there.issuperset(outputs):
+        raise Malformed("XNNPACK's graph does not make its outputs")
+    return XnnpackGraph(count, tuple(ends[name][1] for name in names))
 
 
-def _check_value(tensor: Table, quantization: tuple[int, Table | None] | None, weights: list[int]) -> int:
-    """Number of dimensions of a value whose weights and scales, if it has some, are all there."""
+def _check_value(
+    tensor: Table, quantization: tuple[int, Table | None] | None, weights: list[int]
+) -> tuple[int, ...]:
+    """Dimensions of a value whose weights and scales, if it has some, are all there."""
     bits, sizes = _BITS.get(tensor.number(0, "h")), tensor.numbers(2, "I")
     if bits is None or len(sizes) != tensor.number(1, "I") or len(sizes) > MAX_DIMENSIONS:
         raise Malformed("a value of XNNPACK's of an unknown type or shape")
     index = tensor.number(3, "I")
     if index == 0:
-        return len(sizes)
+        return sizes
     elements = math.prod(sizes)
     if index >= len(weights) or weights[index] < (elements * bits + 7) // 8:
         raise Malformed("a value of XNNPACK's is larger than its weights")
     if quantization is not None:
         _check_scales(quantization, sizes, weights)
-    return len(sizes)
+    return sizes
 
 
 def _check_scales(quantization: tuple[int, Table | None], sizes: tuple[int, ...], weights: list[int]) -> None:
