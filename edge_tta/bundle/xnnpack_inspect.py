@@ -15,6 +15,8 @@ from edge_tta.bundle.flatbuffer import Malformed, Table, number
 from edge_tta.bundle.xnnpack_operators import check_operators
 
 MAX_DIMENSIONS = 6
+MAX_VALUE_BYTES = 2**31
+"""Most that a value may take, bytes: XNNPACK makes room for whatever is named."""
 _BITS = {1: 32, 2: 16, 3: 8, 4: 8, 5: 32, 6: 8, 7: 32, 8: 4, 9: 8, 10: 4, 11: 8, 12: 32, 13: 32, 14: 16}
 """Bits of an element by its type's number in the schema."""
 _QUANTIZED = 2
@@ -99,11 +101,12 @@ def _check_value(
     bits, sizes = _BITS.get(tensor.number(0, "h")), tensor.numbers(2, "I")
     if bits is None or len(sizes) != tensor.number(1, "I") or len(sizes) > MAX_DIMENSIONS:
         raise Malformed("a value of XNNPACK's of an unknown type or shape")
-    index = tensor.number(3, "I")
+    index, size = tensor.number(3, "I"), (math.prod(sizes) * bits + 7) // 8
+    if size > MAX_VALUE_BYTES:
+        raise Malformed(f"a value of XNNPACK's of {size} bytes")
     if index == 0:
         return sizes
-    elements = math.prod(sizes)
-    if index >= len(weights) or weights[index] < (elements * bits + 7) // 8:
+    if index >= len(weights) or weights[index] < size:
         raise Malformed("a value of XNNPACK's is larger than its weights")
     if quantization is not None:
         _check_scales(quantization, sizes, weights)

@@ -65,7 +65,7 @@ def check_operators(
         *taken, made = (operator.number(place, "I") for place in _VALUES[kind])
         if not there.issuperset(taken) or made in there or made not in sizes:
             raise Malformed(f"XNNPACK's operator {kind} takes what is not there, or makes what is")
-        if not _fits(kind, operator, [sizes[value] for value in taken], len(sizes[made])):
+        if not _fits(kind, operator, [sizes[value] for value in taken], sizes[made]):
             raise Malformed(f"XNNPACK's operator {kind} does not fit the values it names")
         if kind in _BIASES:
             weights, bias = taken[1], operator.number(_BIASES[kind], "I")
@@ -79,15 +79,18 @@ def check_operators(
     return count, there
 
 
-def _fits(kind: int, operator: Table, taken: list[tuple[int, ...]], rank: int) -> bool:
-    """Whether an operator's lists and numbers suit the dimensions of what it takes, and the rank of what it makes."""
-    given = len(taken[0])
+def _fits(kind: int, operator: Table, taken: list[tuple[int, ...]], made: tuple[int, ...]) -> bool:
+    """Whether an operator's lists and numbers suit the dimensions of what it takes and makes."""
+    given, rank = len(taken[0]), len(made)
     if kind == _FULLY_CONNECTED:
         return len(taken[1]) == 2
     if kind == _DEPTHWISE:
         return _is_convolution(operator, taken[1])
     if kind == _PAD:
-        return operator.count(0, 4) == operator.count(1, 4) == given == rank
+        before, after = operator.numbers(0, "I"), operator.numbers(1, "I")
+        if not len(before) == len(after) == given == rank:
+            return False
+        return all(first + last <= size for first, last, size in zip(before, after, made, strict=True))
     if kind == _SLICE:
         return operator.number(0, "I") == operator.count(1, 4) == operator.count(2, 4) == given == rank
     if kind == _TRANSPOSE:

@@ -191,6 +191,14 @@ ATTACKS: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: patched(content(10)._vector(0, 4)[0] - 4, "I", 1),
         "XNNPACK's operator 10 does not fit",
     ),
+    "XNNPACK's padding by gigabytes": (
+        lambda: patched(element(content(10), 0, 0, 4), "I", 2**31),
+        "XNNPACK's operator 10 does not fit",
+    ),
+    "XNNPACK's value of gigabytes": (
+        lambda: patched(element(xnnpack_value(0), 2, 0, 4), "I", 2**31),
+        "a value of XNNPACK's of",
+    ),
     "XNNPACK's dimension that is taken twice": (
         lambda: patched(element(content(5), 1, 0, 4), "I", content(5).numbers(1, "I")[1]),
         "XNNPACK's operator 5 does not fit",
