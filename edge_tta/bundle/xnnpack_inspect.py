@@ -23,6 +23,8 @@ _QUANTIZED = 2
 _PER_CHANNEL, _PER_GROUP = 1, 4
 _EXTERNAL = 3
 """Flags of values that come from outside or go there."""
+_NO_PLACE = 2**32 - 1
+"""Number among inputs and outputs of a value that is neither."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,11 @@ def inspect_xnnpack(payload: memoryview, named: Mapping[str, int]) -> XnnpackGra
         sizes[identity] = _check_value(tensor, quantization, weights)
         if tensor.number(3, "I"):
             static.add(identity)
+        place = tensor.number(4, "I")
         if tensor.number(5, "I") & _EXTERNAL:
-            ends[identity] = tensor.number(4, "I"), len(sizes[identity])
+            ends[identity] = place, len(sizes[identity])
+        elif place != _NO_PLACE:
+            raise Malformed("a value of XNNPACK's takes the place of an input or output")
     inputs, outputs = graph.numbers(4, "I"), graph.numbers(5, "I")
     names = (*inputs, *outputs)
     places = [ends[name][0] for name in names if name in ends]

@@ -22,6 +22,7 @@ from altered_programs import (
     field,
     first,
     graph_position,
+    inner_value,
     instruction,
     of_another_type,
     operator,
@@ -218,6 +219,10 @@ ATTACKS: dict[str, tuple[Callable[[], bytes], str]] = {
     "XNNPACK's output that nothing makes": (
         lambda: patched(element(next(xnnpack_graphs()), 1, 0, 4) - 4, "I", 1),
         "XNNPACK's graph does not make its outputs",
+    ),
+    "XNNPACK's value in the place of an input": (
+        lambda: patched(field(inner_value(), 4), "I", 0),
+        "takes the place of an input or output",
     ),
     "XNNPACK's value twice": (
         lambda: patched(field(xnnpack_value(1), 6), "I", xnnpack_value(2).number(6, "I")),

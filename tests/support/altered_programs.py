@@ -116,6 +116,12 @@ def xnnpack_value(index: int) -> Table:
     return table
 
 
+def inner_value() -> Table:
+    """The first value of the decoder's first graph that is neither input nor output."""
+    tables = (value.table(1) for value in next(xnnpack_graphs()).tables(2) if value.number(0, "B") == 1)
+    return first(tables, lambda table: table.number(5, "I") == 0)
+
+
 def content(kind: int) -> Table:
     """What the first operator of a kind says of itself."""
     table = operator(kind).table(1)
