@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from edge_tta.bundle import Bundle
 from edge_tta.bundle.coreml_package import package_of
-from edge_tta.bundle.manifest import STAGES, StageFile
+from edge_tta.bundle.manifest import STAGES, StageFile, Variant
 from edge_tta.errors import BackendError, MissingExtraError
 from edge_tta.runtime.apple import require_macos
 from edge_tta.runtime.backend import Floats
-from edge_tta.runtime.ort_backend import first_line
+from edge_tta.runtime.failures import first_line
 
 COMPUTE_UNITS = {"all": "ALL", "cpu": "CPU_ONLY", "cpu+gpu": "CPU_AND_GPU", "cpu+neural-engine": "CPU_AND_NE"}
 """What Core ML may run on, and how coremltools calls it."""
@@ -64,13 +64,10 @@ class CoreMLBackend:
         self._wanted = [port.name for port in described.stages["generator"].inputs]
         bundle.check_packages(described)
         # Core ML maps the compiled weights into memory, so they stay until the backend is closed.
-        self._directory = tempfile.TemporaryDirectory(prefix="edge-tta-")
+        self._directory = _temporary_directory()
+        root = Path(self._directory.name)
         try:
-            root = Path(self._directory.name)
-            for entry in {entry.file: entry for entry in described.files()}.values():
-                path = root / entry.file
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(bundle.read(entry))
+            _copy(bundle, described, root)
             units = getattr(coremltools.ComputeUnit, COMPUTE_UNITS[compute_units])
             for package in sorted({package_of(stage.file) for stage in described.stages.values()}):
                 stages = {name: s for name, s in described.stages.items() if package_of(s.file) == package}
@@ -166,6 +163,26 @@ def _import_coremltools() -> Any:
     finally:
         logger.setLevel(level)
     return coremltools
+
+
+def _temporary_directory() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="edge-tta-")
+    except OSError as error:
+        raise BackendError(f"coreml: there is no temporary directory: {error.strerror or error}") from error
+
+
+def _copy(bundle: Bundle, variant: Variant, root: Path) -> None:
+    """Write the verified files of a variant below a directory."""
+    for entry in {entry.file: entry for entry in variant.files()}.values():
+        data, path = bundle.read(entry), root / entry.file
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        except OSError as error:
+            raise BackendError(
+                f"coreml: {entry.file} cannot be copied to {root}: {error.strerror or error}"
+            ) from error
 
 
 def _check_interface(stage: str, function: Any, entry: StageFile) -> None:

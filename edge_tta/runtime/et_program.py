@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tta.errors import BackendError, MissingExtraError
+from edge_tta.runtime.failures import first_line
 from edge_tta.runtime.memory import give_back_freed_memory
 from edge_tta.runtime.native_log import native_log
 
@@ -104,8 +105,8 @@ class EtProgram:
             except BackendError:
                 raise
             except Exception as error:  # the binding raises RuntimeError and whatever C++ throws
-                reason = lines[-1] if lines else str(error).strip().splitlines()[0]
-                raise BackendError(f"executorch: {name} was refused: {reason[:300]}") from None
+                reason = lines[-1][:300] if lines else first_line(error)
+                raise BackendError(f"executorch: {name} was refused: {reason}") from None
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -135,9 +136,7 @@ class EtProgram:
             try:
                 outputs = self._methods[method].execute(tensors)
             except RuntimeError as error:
-                raise BackendError(
-                    f"executorch: {method} failed: {str(error).strip().splitlines()[0][:300]}"
-                ) from None
+                raise BackendError(f"executorch: {method} failed: {first_line(error)}") from None
         return [output.numpy() for output in outputs]
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from edge_tta.bundle import Bundle
 from edge_tta.bundle.manifest import STAGES, StageFile
 from edge_tta.errors import BackendError
 from edge_tta.runtime.backend import Floats
+from edge_tta.runtime.failures import first_line
 from edge_tta.runtime.memory import give_back_freed_memory
 
 _PROVIDERS = ["CPUExecutionProvider"]
@@ -142,9 +143,3 @@ def _check_interface(session: Any, stage: str, entry: StageFile) -> None:
 def _contiguous(array: NDArray[Any]) -> Floats:
     """C-contiguous float32: native runtimes read other layouts silently wrong."""
     return np.ascontiguousarray(array, dtype=np.float32)
-
-
-def first_line(error: BaseException) -> str:
-    """First line of an exception's message, cut to 300 characters; its type where there is none."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__

@@ -8,22 +8,18 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edge_tta.audio import Audio
 from edge_tta.bundle import Bundle
-from edge_tta.errors import BackendError, Cancelled, EdgeTTAError, MissingExtraError, RequestError
+from edge_tta.errors import BackendError, Cancelled, MissingExtraError, RequestError
 from edge_tta.noise import gaussian_noise
-from edge_tta.runtime.backend import Backend, Floats, LoadedModel, load_bundle
+from edge_tta.runtime.backend import Floats, LoadedModel, load_bundle
+from edge_tta.runtime.failures import check_finite, stage_failures
 from edge_tta.runtime.finish import finish_waveform
-from edge_tta.runtime.ort_backend import first_line
-from edge_tta.runtime.request import GenerationRequest, GenerationResult, Progress, StageName
+from edge_tta.runtime.request import GenerationRequest, GenerationResult, Progress, StageName, check_limits
 from edge_tta.runtime.sampler import ping_pong, sample
 from edge_tta.runtime.timings import Stopwatch
 
@@ -92,8 +88,8 @@ class TextToAudio:
         Args:
             bundle: opened bundle, directory, or name of a shipped bundle; None for the default one. For the eager
                 backend the directory of a model checkpoint.
-            backend: "ort", "coreml" (macOS), "eager" (torch, fp32), or "auto" for the best one there is. An explicit
-                backend never falls back to another.
+            backend: "ort", "executorch", "coreml" (macOS), "eager" (torch, fp32), or "auto" for the best one there is.
+                An explicit backend never falls back to another.
             precision: "int8", "fp32" or another that the bundle has.
             threads: threads per stage, 1 to 64; None for the usable cores, at most four.
             compute_units: what Core ML may run on: "all", "cpu", "cpu+gpu" or "cpu+neural-engine".
@@ -168,7 +164,7 @@ class TextToAudio:
         singles = []
         for given in several:
             request = GenerationRequest(given) if isinstance(given, str) else given
-            self._check(request)
+            check_limits(request, self._model.audio, self._model.generation)
             singles += [
                 dataclasses.replace(request, seed=request.seed + i, count=1) for i in range(request.count)
             ]
@@ -196,27 +192,6 @@ class TextToAudio:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _check(self, request: GenerationRequest) -> None:
-        """Check a request against the limits of the bundle."""
-        low, high = self._model.audio.min_seconds, self._model.audio.max_seconds
-        if not low <= request.seconds <= high:
-            raise RequestError(
-                f"seconds {request.seconds:g} is out of range: this bundle makes {low:g} to {high:g} s"
-            )
-        limits = self._model.generation
-        if request.steps > limits.max_steps:
-            raise RequestError(
-                f"steps {request.steps} is out of range: this bundle takes 1 to {limits.max_steps}"
-            )
-        if (
-            request.guidance is not None
-            and not limits.min_guidance <= request.guidance <= limits.max_guidance
-        ):
-            raise RequestError(
-                f"guidance {request.guidance:g} is out of range: this bundle takes "
-                f"{limits.min_guidance:g} to {limits.max_guidance:g}"
-            )
 
     def _make_all(self, call: _Call) -> Iterator[GenerationResult]:
         self._calls.add(call)
@@ -256,17 +231,17 @@ class TextToAudio:
             )
 
         self._before(call, item, "text_encoder")
-        with watch.stage("text_encoder"), _failures(backend, "text_encoder"):
+        with watch.stage("text_encoder"), stage_failures(backend, "text_encoder"):
             text = backend.text_encoder(prompt.ids[None])
             for features in text:
-                _check_finite(features, backend, "text_encoder")
+                check_finite(features, backend, "text_encoder")
 
         def velocity(latent: Floats, now: float, duration: float) -> Floats:
-            with watch.stage("generator"), _failures(backend, "generator"):
+            with watch.stage("generator"), stage_failures(backend, "generator"):
                 found = backend.generator(latent, now, duration, text, request.seconds, guidance)
                 if found.shape != latent.shape:
                     raise BackendError(f"{backend.name}: generator made {found.shape} of {latent.shape}")
-                _check_finite(found, backend, "generator")
+                check_finite(found, backend, "generator")
             return found
 
         def draw(stream: int = 0) -> Floats:
@@ -284,14 +259,14 @@ class TextToAudio:
             latent = sample(velocity, draw(), request.steps, before_step)
 
         self._before(call, item, "decoder")
-        with watch.stage("decoder"), _failures(backend, "decoder"):
+        with watch.stage("decoder"), stage_failures(backend, "decoder"):
             waveform = backend.decoder(latent)
             count = model.audio.num_samples(request.seconds)
             if waveform.ndim != 3 or waveform.shape[1] != model.audio.channels or waveform.shape[2] < count:
                 raise BackendError(
                     f"{backend.name}: decoder made {waveform.shape}, expected (1, {model.audio.channels}, >= {count})"
                 )
-            _check_finite(waveform, backend, "decoder")
+            check_finite(waveform, backend, "decoder")
             samples, remarks = finish_waveform(waveform[0], count, model.audio.sample_rate)
         return GenerationResult(
             audio=Audio(samples, model.audio.sample_rate),
@@ -316,21 +291,3 @@ def _load_eager(source: Bundle | str | os.PathLike[str] | None, precision: str, 
     from edge_tta.runtime.eager_backend import load_checkpoint
 
     return load_checkpoint(source, threads)
-
-
-@contextmanager
-def _failures(backend: Backend, stage: StageName) -> Iterator[None]:
-    """Whatever a backend raises becomes one line that names backend and stage."""
-    try:
-        yield
-    except EdgeTTAError:
-        raise
-    except Exception as error:
-        if isinstance(error, MemoryError) or "bad_alloc" in str(error):
-            raise BackendError(f"{backend.name}: {stage} needs more memory than there is") from error
-        raise BackendError(f"{backend.name}: {stage} failed: {first_line(error)}") from error
-
-
-def _check_finite(values: NDArray[np.float32], backend: Backend, stage: StageName) -> None:
-    if not np.isfinite(values).all():
-        raise BackendError(f"{backend.name}: {stage} made values that are not finite")

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from edge_tta.audio import Audio
+from edge_tta.bundle.manifest import Generation
+from edge_tta.config import AudioSpec
 from edge_tta.errors import RequestError
 from edge_tta.noise import MAX_SEED
 from edge_tta.runtime.timings import Timings
@@ -55,6 +57,33 @@ class GenerationRequest:
             raise RequestError(
                 f"seed {self.seed} leaves no room for count {self.count}: the last seed is {MAX_SEED}"
             )
+
+
+def check_limits(request: GenerationRequest, audio: AudioSpec, limits: Generation) -> None:
+    """Check a request against what a bundle makes.
+
+    Args:
+        request: what is asked for.
+        audio: shortest and longest sound.
+        limits: most steps, least and most guidance.
+
+    Raises:
+        RequestError: names field, value and the bundle's range.
+    """
+    low, high = audio.min_seconds, audio.max_seconds
+    if not low <= request.seconds <= high:
+        raise RequestError(
+            f"seconds {request.seconds:g} is out of range: this bundle makes {low:g} to {high:g} s"
+        )
+    if request.steps > limits.max_steps:
+        raise RequestError(
+            f"steps {request.steps} is out of range: this bundle takes 1 to {limits.max_steps}"
+        )
+    low, high = limits.min_guidance, limits.max_guidance
+    if request.guidance is not None and not low <= request.guidance <= high:
+        raise RequestError(
+            f"guidance {request.guidance:g} is out of range: this bundle takes {low:g} to {high:g}"
+        )
 
 
 def _number(name: str, value: object) -> float:
