@@ -9,8 +9,11 @@ import os
 import re
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 
+# Two threads that redirect in turn would give each other's temporary file back as the terminal.
+_REDIRECTED = threading.RLock()
 _LINE = re.compile(rb"^\[[\w.]+\.(?:cpp|h|c):\d+\] (.*)$")
 """How ExecuTorch begins its lines: "[file.cpp:123] "."""
 
@@ -19,7 +22,8 @@ _LINE = re.compile(rb"^\[[\w.]+\.(?:cpp|h|c):\d+\] (.*)$")
 def native_log(*loggers: str) -> Iterator[list[str]]:
     """Keep ExecuTorch's lines from standard error while a block runs; lines of others are written after it.
 
-    Standard error belongs to the whole process, so this is for the moments of importing and loading only.
+    Standard error belongs to the whole process, so this is for the moments of importing and loading only; one thread
+    waits for the block of another.
 
     Args:
         loggers: names of loggers that report errors alone meanwhile.
@@ -29,12 +33,11 @@ def native_log(*loggers: str) -> Iterator[list[str]]:
     """
     lines: list[str] = []
     named = [logging.getLogger(name) for name in loggers]
-    levels = [logger.level for logger in named]
-    handlers, terminal = list(logging.root.handlers), sys.stderr
-    for logger in named:
-        logger.setLevel(logging.ERROR)
-    with contextlib.ExitStack() as stack:
-        file = stack.enter_context(tempfile.TemporaryFile())
+    with _REDIRECTED, tempfile.TemporaryFile() as file:
+        levels = [logger.level for logger in named]
+        handlers, terminal = list(logging.root.handlers), sys.stderr
+        for logger in named:
+            logger.setLevel(logging.ERROR)
         # The library writes to the descriptor, its Python binding to the object.
         saved = _redirect(file.fileno())
         sys.stderr = io.TextIOWrapper(
