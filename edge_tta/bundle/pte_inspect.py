@@ -64,6 +64,8 @@ class MethodSummary:
     """Operators in the subgraphs of delegates that tell their number (XNNPACK)."""
     portable: int
     """Calls of ExecuTorch's own kernels; arithmetic on lengths is not counted."""
+    delegates: frozenset[str]
+    """Names of all delegates, as in ``DELEGATES``."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,7 @@ def _method(plan: Table, program: _Program) -> MethodSummary:
     # A dimension that a tensor does not have ends the process instead of being an error.
     if any(index in written or not 0 <= values.integers[index] < rank for rank, index in asked):
         raise Malformed(f"{name}: the size of a dimension that is not there")
-    return MethodSummary(name, delegated, portable)
+    return MethodSummary(name, delegated, portable, frozenset(item.text(0) for item in plan.tables(7)))
 
 
 def _read_values(plan: Table, program: _Program) -> _Values:

@@ -27,7 +27,7 @@ class ExecutorchBackend:
         MissingExtraError: executorch is not installed.
         BackendError: ExecuTorch refuses the file, its methods are not what the manifest says, or its pool is in use
             with another number of threads.
-        BundleError: the file is damaged.
+        BundleError: the file is damaged, or hands work to another delegate than the manifest says.
     """
 
     name = "executorch"
@@ -47,9 +47,13 @@ class ExecutorchBackend:
         }
         data = bundle.read(file)
         methods = inspect_pte(file.file, data)
-        inside, outside = (
-            sum(getattr(method, kind) for method in methods) for kind in ("delegated", "portable")
-        )
+        # Core ML is asked for on a system that has been checked, and by nobody else's program.
+        if described.delegate != "coreml" and any("CoreMLBackend" in method.delegates for method in methods):
+            raise BundleError(
+                f"{file.file}: hands work to Core ML, the manifest says that its delegate is {described.delegate}"
+            )
+        inside = sum(method.delegated for method in methods)
+        outside = sum(method.portable for method in methods)
         self.delegate_coverage = inside / max(1, inside + outside)
         """Share of the operators that XNNPACK runs."""
         self._program = EtProgram(file.file, data, threads)

@@ -303,6 +303,17 @@ def test_a_bundle_around_it_does_not_open(tmp_path: Path, attack: str) -> None:
         load_variant(Bundle.open(target, verify=False), "et-xnnpack-int8", 1)
 
 
+def test_core_ml_in_a_program_for_xnnpack_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
+    """It may be named, so only the variant's manifest tells that it does not belong there."""
+    methods = inspect_pte("x.pte", OF_COREML)
+    assert {name for method in methods for name in method.delegates} == {"CoreMLBackend"}
+    bundle = Bundle.open(bundle_with(tmp_path / "bundle", OF_COREML))
+    with pytest.raises(
+        BundleError, match=r"model\.pte: hands work to Core ML, the manifest says .* xnnpack$"
+    ):
+        load_variant(bundle, "et-xnnpack-int8", 1)
+
+
 def test_damage_without_new_hashes_is_found_by_the_hash(tmp_path: Path) -> None:
     target = bundle_with(tmp_path / "bundle", PROGRAM)
     Bundle.open(target)
