@@ -17,10 +17,10 @@ import numpy as np
 
 from edge_tta.bundle import Bundle
 from edge_tta.errors import BackendError, RequestError
-from edge_tta.runtime.backend import choose_variant
+from edge_tta.runtime.backend import PACKAGES, choose_variant
 from edge_tta.runtime.contention import Contention
 from edge_tta.runtime.device import Device, this_device
-from edge_tta.runtime.measurement import LIBRARIES, PROMPT, Job, Measurement, measure_apart
+from edge_tta.runtime.measurement import PROMPT, Job, Measurement, measure_apart
 from edge_tta.runtime.revision import source_commit
 
 MIN_RUNS = 20
@@ -140,7 +140,7 @@ def run_benchmark(
         bundle_commit=bundle.manifest.provenance.commit,
         variant=variant,
         backend=found.backend,
-        backend_version=_version(LIBRARIES[found.backend].partition(".")[0]),
+        backend_version=_version(PACKAGES[found.backend]),
         precision=found.precision,
         recipes=bundle.manifest.provenance.recipes,
         delegate_coverage=found.delegate_coverage,
@@ -188,14 +188,22 @@ def _cold_start(bundle: Bundle, variant: str, found: Measurement, seconds: float
         target = Path(directory) / "cold.wav"
         command = [sys.executable, "-m", "edge_tta.cli", "generate", PROMPT, *words, "--output", str(target)]
         started = time.perf_counter()
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        # Complaints go to a file: a full pipe that nobody reads yet would stop the process before its first line.
+        log = Path(directory) / "complaints.txt"
+        with (
+            log.open("wb") as complaints,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True) as process,
+        ):
             assert process.stdout is not None
             # The verb prints its first line once the file is there; what it does after that is no part of the wait.
             process.stdout.readline()
             taken = time.perf_counter() - started
-            _, complaint = process.communicate()
+            process.communicate()
         if process.returncode != 0 or not target.is_file():
-            raise BackendError(f"{variant}: a fresh process failed: {complaint.strip()[-300:]}")
+            complaint = " ".join(log.read_text(encoding="utf-8", errors="replace").split())[-300:]
+            raise BackendError(
+                f"{variant}: a fresh process failed: {complaint or f'exit code {process.returncode}'}"
+            )
     return taken
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from edge_tta.cli.main import app
 from edge_tta.config import from_dict
 from edge_tta.errors import BackendError, MissingExtraError, RequestError
 from edge_tta.runtime import apart, contention, revision
-from edge_tta.runtime.benchmark import BenchmarkRecord, run_benchmark
+from edge_tta.runtime.benchmark import BenchmarkRecord, _cold_start, run_benchmark
 from edge_tta.runtime.contention import BUSY_CORES, ContentionMeter
 from edge_tta.runtime.device import this_device
 from edge_tta.runtime.measurement import Job, measure_apart
@@ -225,6 +226,20 @@ def test_a_variant_that_generate_would_not_choose_has_no_cold_start(
     monkeypatch.setattr("edge_tta.runtime.benchmark.choose_variant", lambda *_: "ort-fp32")
     with pytest.raises(BackendError, match="ort-int8 cannot be asked for by backend and precision"):
         run_benchmark(Bundle.open(toy_bundle), "ort-int8", threads=1, seconds=0.5, cold_starts=1)
+
+
+def test_a_cold_start_that_says_much_before_it_fails_is_one_line(
+    toy_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """More than a pipe holds, on standard error, before a line on standard output: once both waited for ever."""
+    talker = tmp_path / "python"
+    talk = "import sys\nsys.stderr.write('much\\n' * 100_000 + 'no\\nroom\\n')\nsys.exit(3)\n"
+    talker.write_text(f"#!{sys.executable}\n{talk}")
+    talker.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(talker))
+    found: Any = SimpleNamespace(backend="ort", precision="int8", threads=1)
+    with pytest.raises(BackendError, match=r"^ort-int8: a fresh process failed: \w* (much ){50,}no room$"):
+        _cold_start(Bundle.open(toy_bundle), "ort-int8", found, 0.5, 1)
 
 
 def test_the_commit_is_that_of_this_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
