@@ -7,8 +7,7 @@ package's own weight file alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from edge_tta.bundle.canonical import parse_document
 from edge_tta.bundle.wire import Fields, Malformed, as_message, as_number, as_text
@@ -73,7 +72,7 @@ def inspect_package_file(name: str, data: bytes) -> None:
             _inspect_manifest(data)
         elif name.endswith(f"{PACKAGE_SUFFIX}/{MODEL_FILE}"):
             _Inspector().model(memoryview(data))
-    except (Malformed, ValueError, RecursionError) as error:
+    except ValueError as error:
         raise BundleError(f"{name}: not an acceptable Core ML package ({error})") from None
 
 
@@ -169,7 +168,7 @@ class _Inspector:
             elif number not in (1, 2, 3):
                 raise Malformed(f"unknown field {number} of a value")
 
-    def entry(self, data: memoryview, visit: Any) -> None:
+    def entry(self, data: memoryview, visit: Callable[[memoryview], None]) -> None:
         """One entry of a map: key and value."""
         for number, value in self._fields.read(data):
             if number == 2:
