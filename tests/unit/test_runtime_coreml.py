@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -138,6 +140,21 @@ def test_a_refusal_by_core_ml_becomes_one_line_and_leaves_nothing(
         CoreMLBackend(bundle, "coreml-fp16")
     assert str(caught.value) == "coreml: model.mlpackage was refused: Error compiling model: E5RT said no"
     assert not made[0].exists()
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    bundle: Bundle, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(path: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(
+        BackendError, match=r"^coreml: coreml-fp16/.* cannot be copied to .*: No space left on"
+    ):
+        CoreMLBackend(bundle, "coreml-fp16")
+    assert not list(tmp_path.iterdir())
 
 
 def changed_specification(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
