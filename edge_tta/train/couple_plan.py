@@ -29,7 +29,7 @@ class CouplePlan:
     public_text: PublicTextConfig | None = None
     """Public networks in place of the text encoder."""
     text_cache: str = "cache/text"
-    """Folder for features of public networks."""
+    """Folder for text features."""
     teacher: str = ""
     """Checkpoint directory of the generator; empty for that of ``checkpoint``."""
     simulation: Simulation = field(default_factory=Simulation)

@@ -50,7 +50,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def plan_of(model: Path, **changes: Any) -> CouplePlan:
     simulation = Simulation(steps=2, min_guidance=2.0, max_guidance=6.0)
-    plan = CouplePlan(str(model), simulation=simulation, windows=SHORT, frames=160, seed=5)
+    plan = CouplePlan(
+        str(model),
+        simulation=simulation,
+        windows=SHORT,
+        frames=160,
+        seed=5,
+        text_cache=str(model.parent / "text"),
+    )
     return dataclasses.replace(plan, **changes)
 
 
@@ -63,7 +70,7 @@ def couples(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def data_of(model: Path, couples: Path) -> CoupleData:
-    frozen = load_frozen(model, None, None, Path("unused"))
+    frozen = load_frozen(model, None, None, model.parent / "text")
     data = CoupleData(couples, origin_of(frozen.codec, frozen.text))
     data.encode(frozen.text, data.captions)
     return data
@@ -195,7 +202,7 @@ def test_a_folder_without_couples_says_how_to_make_them(model: Path, tmp_path: P
 
 
 def stage_of(model: Path, couples: Path, **settings: Any) -> GeneratorStage:
-    frozen = load_frozen(model, None, None, Path("unused"))
+    frozen = load_frozen(model, None, None, model.parent / "text")
     config = GeneratorStageConfig(
         start=str(model), teacher="nowhere", couples=str(couples), frames=400, **settings
     )
@@ -250,6 +257,7 @@ def test_recipes_train_from_couples_without_clips_or_teacher(
     overrides = [
         "preset=edge-tiny", f"checkpoint={target}", f"generator.start={model}", f"generator.couples={couples}",
         "loop.steps=3", "loop.warmup_steps=1", "loop.log_every=1", "generator.frames=200",
+        f"data.cache={tmp_path / 'cache'}",
     ]  # fmt: skip
     outcome = run_recipe(recipe, overrides, output=tmp_path / "run")
     assert outcome["finished"]
@@ -308,7 +316,10 @@ def test_settings_of_the_command_line() -> None:
             change_simulation(base, **settings)  # type: ignore[arg-type]
 
 
-def test_the_command_line_makes_anchored_couples(model: Path, tmp_path: Path) -> None:
+def test_the_command_line_makes_anchored_couples(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     arguments = ["couples", "--checkpoint", str(model), "-o", str(tmp_path / "set"), "--count", "2"]
     arguments += ["--steps", "1", "--guidance", "4", "--anchored", "--captions", "digits", "--quiet"]
     result = CliRunner().invoke(app, [*arguments, "--json"])

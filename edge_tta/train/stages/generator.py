@@ -121,8 +121,6 @@ class GeneratorStageConfig:
 
 
 def _compiled(network: nn.Module) -> nn.Module:
-    # Written-out attention is what the compiler fuses; the fused kernels' backward is slow on CPUs.
-    network.explicit_attention = True  # type: ignore[assignment]
     compiled: nn.Module = torch.compile(network, dynamic=True)  # type: ignore[assignment]
     return compiled
 
@@ -208,6 +206,9 @@ class GeneratorStage:
         for module in (self.generator, self.teacher, self.frozen.codec, *self.method.modules().values()):
             if module is not None:
                 module.to(device)
+            if isinstance(module, Generator):
+                # The fused kernel's backward pass is slow on CPUs, and nothing a compiler could work on.
+                module.explicit_attention = device.type == "cpu"
 
     def batch(self, step: int) -> Batch | CoupleBatch:
         """Windows of about equal length, or stored couples of one length with their own captions."""
