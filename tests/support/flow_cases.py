@@ -5,11 +5,41 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from edge_tta.flow.couples import Anchoring, Simulation
+from edge_tta.flow.objectives.alpha_flow import AlphaFlow
+from edge_tta.flow.objectives.arc import Arc
+from edge_tta.flow.objectives.dmd2 import Dmd2
+from edge_tta.flow.objectives.flow_matching import FlowMatching
+from edge_tta.flow.objectives.improved_mean_flow import ImprovedMeanFlow
+from edge_tta.flow.objectives.integrated_flow import IntegratedFlow
+from edge_tta.flow.objectives.mean_flow import MeanFlow
+from edge_tta.flow.objectives.one_step import OneStepDistillation
+from edge_tta.flow.objectives.reflow import Reflow
 from edge_tta.flow.path import Condition
 from edge_tta.model.generator import Generator
 from edge_tta.model.presets import preset
 
 TINY = preset("edge-tiny").generator
+ANCHORED = Simulation(steps=2, anchoring=Anchoring(iterations=0))
+"""Couples with an anchored null embedding that takes no updates."""
+METHODS = [
+    (FlowMatching(), False),
+    (MeanFlow(equal_share=0.5), False),
+    (MeanFlow(equal_share=0.5), True),
+    (AlphaFlow(anneal_end=2), False),
+    (AlphaFlow(anneal_end=2), True),
+    (ImprovedMeanFlow(), False),
+    (ImprovedMeanFlow(), True),
+    (IntegratedFlow(), True),
+    (Reflow(simulation=Simulation(steps=2)), True),
+    (Reflow(simulation=ANCHORED), True),
+    (OneStepDistillation(Simulation(steps=2, classifier_free=False)), True),
+    (Arc(), False),
+    (Arc(penalty_weight=1.0), True),
+    (Dmd2(), True),
+    (Dmd2(steps=3, adversarial_weight=0.0), True),
+]
+"""Every training method, and whether it has a teacher."""
 
 
 def generator_of(seed: int) -> torch.Generator:

@@ -11,19 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from flow_cases import ANCHORED, METHODS
 from torch import Tensor
 
-from edge_tta.flow.couples import Anchoring, Couples, Simulation
+from edge_tta.flow.couples import Couples, Simulation
 from edge_tta.flow.objectives import arc
-from edge_tta.flow.objectives.alpha_flow import AlphaFlow
-from edge_tta.flow.objectives.arc import Arc
-from edge_tta.flow.objectives.dmd2 import Dmd2
-from edge_tta.flow.objectives.flow_matching import FlowMatching
-from edge_tta.flow.objectives.improved_mean_flow import ImprovedMeanFlow
-from edge_tta.flow.objectives.integrated_flow import IntegratedFlow
-from edge_tta.flow.objectives.mean_flow import MeanFlow
-from edge_tta.flow.objectives.one_step import OneStepDistillation
-from edge_tta.flow.objectives.reflow import Reflow
 from edge_tta.flow.path import Condition
 from edge_tta.flow.ping_pong import ping_pong
 from edge_tta.flow.sampler import sample
@@ -34,7 +26,6 @@ from edge_tta.model.presets import preset
 TINY = preset("edge-tiny").generator
 META = torch.device("meta")
 ROWS, FRAMES = 6, 32
-ANCHORED = Simulation(steps=2, anchoring=Anchoring(iterations=0))
 
 
 @pytest.fixture(autouse=True)
@@ -78,26 +69,7 @@ def test_the_meta_device_notices_what_was_left_behind() -> None:
         _ = torch.ones(3) * torch.ones(3, device=META)
 
 
-@pytest.mark.parametrize(
-    ("objective", "has_teacher"),
-    [
-        (FlowMatching(), False),
-        (MeanFlow(equal_share=0.5), False),
-        (MeanFlow(equal_share=0.5), True),
-        (AlphaFlow(anneal_end=2), False),
-        (AlphaFlow(anneal_end=2), True),
-        (ImprovedMeanFlow(), False),
-        (ImprovedMeanFlow(), True),
-        (IntegratedFlow(), True),
-        (Reflow(simulation=Simulation(steps=2)), True),
-        (Reflow(simulation=ANCHORED), True),
-        (OneStepDistillation(Simulation(steps=2, classifier_free=False)), True),
-        (Arc(), False),
-        (Arc(penalty_weight=1.0), True),
-        (Dmd2(), True),
-        (Dmd2(steps=3, adversarial_weight=0.0), True),
-    ],
-)
+@pytest.mark.parametrize(("objective", "has_teacher"), METHODS)
 def test_losses_of_every_method(objective: Any, has_teacher: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arc, "text_classes", lambda text: torch.arange(len(text.pooled)))
     teacher = build().requires_grad_(False) if has_teacher else None

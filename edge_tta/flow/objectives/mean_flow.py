@@ -163,7 +163,7 @@ def velocity_derivative(
 ) -> Tensor:
     """du/dt of the average velocity at fixed r, float32 [B, L, C]: one forward-mode product along (tangent, 1, 1).
 
-    The derivative is taken in float32; fused attention has none, so the model must write its attention out
+    The derivative is taken in float32, whatever the tangent was computed in; fused attention has none, so the model must write its attention out
     (``model.explicit_attention``), which is switched on here for the duration of the call.
     """
     # A compiled network has no forward mode; its original does.
@@ -176,9 +176,9 @@ def velocity_derivative(
     if before is not None:
         setattr(model, "explicit_attention", True)  # noqa: B010  (nn.Module's own typing forbids the plain form)
     try:
-        tangents = (tangent, torch.ones_like(time), torch.ones_like(duration))
+        tangents = (tangent.float(), torch.ones_like(time), torch.ones_like(duration))
         with torch.autocast(z.device.type, enabled=False):
-            derivative: Tensor = torch.func.jvp(average_velocity, (z, time, duration), tangents)[1]
+            derivative: Tensor = torch.func.jvp(average_velocity, (z.float(), time, duration), tangents)[1]
     finally:
         if before is not None:
             setattr(model, "explicit_attention", before)  # noqa: B010
