@@ -20,6 +20,7 @@ from export.variant import MAIN_OUTPUT, Arrays, ExportedVariant, ExportSource, m
 from export.wrappers import ModelParts, StageGraph, stage_graphs
 from export.xnnpack_decoder import XnnpackDecoder
 from export.xnnpack_generator import XnnpackGenerator, XnnpackSingleStep
+from export.xnnpack_partitioner import partitioner
 from export.xnnpack_text_encoder import XnnpackTextEncoder
 from quantization.executorch import LOGGERS, import_executorch, quantize_linears
 from quantization.recipe import load_recipe
@@ -133,7 +134,6 @@ def lower(modules: Mapping[str, nn.Module], stages: Mapping[str, StageGraph]) ->
         stages: example inputs and dynamic lengths by method.
     """
     import_executorch()
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.devtools.backend_debug import get_delegation_info
     from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
@@ -146,7 +146,7 @@ def lower(modules: Mapping[str, nn.Module], stages: Mapping[str, StageGraph]) ->
         }
         edge = to_edge_transform_and_lower(
             programs,
-            partitioner={name: [XnnpackPartitioner()] for name in programs},
+            partitioner={name: [partitioner()] for name in programs},
             # The check of the intermediate form knows no quantized operators.
             compile_config=EdgeCompileConfig(_check_ir_validity=False),
         )
