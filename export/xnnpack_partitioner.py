@@ -62,7 +62,7 @@ def partitioner() -> Any:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from torch.fx.passes.infra.partitioner import Partition
 
-    class OrderedPartitioner(XnnpackPartitioner):  # type: ignore[misc]
+    class OrderedPartitioner(XnnpackPartitioner):
         """What can run is XNNPACK's to say, what runs together is ours."""
 
         def generate_partitions(self, program: Any) -> list[Partition]:

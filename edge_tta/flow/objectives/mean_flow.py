@@ -163,8 +163,8 @@ def velocity_derivative(
 ) -> Tensor:
     """du/dt of the average velocity at fixed r, float32 [B, L, C]: one forward-mode product along (tangent, 1, 1).
 
-    The derivative is taken in float32, whatever the tangent was computed in; fused attention has none, so the model must write its attention out
-    (``model.explicit_attention``), which is switched on here for the duration of the call.
+    The derivative is taken in float32, whatever the tangent was computed in; fused attention has none, so the model
+    must write its attention out (``model.explicit_attention``), which is switched on here for the duration of the call.
     """
     # A compiled network has no forward mode; its original does.
     model = getattr(model, "_orig_mod", model)
