@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Set
 from edge_tta.bundle.flatbuffer import Malformed, Table
 
 _FULLY_CONNECTED, _TRANSPOSE, _PAD, _DEPTHWISE, _RESHAPE, _SLICE = 2, 5, 10, 13, 20, 35
-_CONCATENATIONS = (32, 33, 34)
+_CONCATENATIONS = (32, 33, 34, 38)
 _UNARY = (3, 4, 6, 17, 18, 22, 23, 24, 27, 28, 30, 40, 41, 42, 43, 44, 45, 46, 47)
 _BINARY = (1, 8, 12, 15, 16, 26, 37)
 _VALUES: dict[int, tuple[int, ...]] = {
@@ -27,6 +27,7 @@ _VALUES: dict[int, tuple[int, ...]] = {
     32: (1, 2, 5),
     33: (1, 2, 3, 5),
     34: (1, 2, 3, 4, 5),
+    38: (1, 2, 3, 4, 7, 5),
     _SLICE: (3, 4),
 }
 """Where an operator, by its number in the schema, names the values it takes and, last, the one it makes."""
