@@ -232,15 +232,18 @@ def test_closing_gives_memory_back(kind: str) -> None:
         # Kept, so that it is closing that frees memory and not the end of the object.
         closed.append(backend)
 
+    def growth() -> int:
+        gc.collect()
+        before = current_rss_bytes()
+        for _ in range(10):
+            cycle()
+        gc.collect()
+        return current_rss_bytes() - before
+
     for _ in range(2):
         cycle()
-    gc.collect()
-    before = current_rss_bytes()
-    for _ in range(10):
-        cycle()
-    gc.collect()
-    # Without closing 2.5 MB (eager), 26 MB (ort) and more are kept.
-    assert current_rss_bytes() - before < 2 * 2**20
+    # Without closing 2.5 MB (eager), 26 MB (ort) and more are kept, every time; the allocator takes a page now and then.
+    assert any(growth() < 2 * 2**20 for _ in range(3))
 
 
 def test_two_models_at_once_from_four_threads(kind: str) -> None:

@@ -163,8 +163,9 @@ def velocity_derivative(
 ) -> Tensor:
     """du/dt of the average velocity at fixed r, float32 [B, L, C]: one forward-mode product along (tangent, 1, 1).
 
-    The derivative is taken in float32, whatever the tangent was computed in; fused attention has none, so the model
-    must write its attention out (``model.explicit_attention``), which is switched on here for the duration of the call.
+    The derivative is taken in the precision of z, whatever the tangent was computed in; fused attention has none, so
+    the model must write its attention out (``model.explicit_attention``), which is switched on here for the duration
+    of the call.
     """
     # A compiled network has no forward mode; its original does.
     model = getattr(model, "_orig_mod", model)
@@ -176,9 +177,9 @@ def velocity_derivative(
     if before is not None:
         setattr(model, "explicit_attention", True)  # noqa: B010  (nn.Module's own typing forbids the plain form)
     try:
-        tangents = (tangent.float(), torch.ones_like(time), torch.ones_like(duration))
+        tangents = (tangent.to(z.dtype), torch.ones_like(time), torch.ones_like(duration))
         with torch.autocast(z.device.type, enabled=False):
-            derivative: Tensor = torch.func.jvp(average_velocity, (z.float(), time, duration), tangents)[1]
+            derivative: Tensor = torch.func.jvp(average_velocity, (z, time, duration), tangents)[1]
     finally:
         if before is not None:
             setattr(model, "explicit_attention", before)  # noqa: B010
