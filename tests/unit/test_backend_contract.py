@@ -242,7 +242,7 @@ def test_closing_gives_memory_back(kind: str) -> None:
 
     for _ in range(2):
         cycle()
-    # Without closing 2.5 MB (eager), 26 MB (ort) and more are kept, every time; the allocator takes a page now and then.
+    # Without closing 2.5 MB (eager), 26 MB (ort) and more are kept, every time; the allocator only now and then.
     assert any(growth() < 2 * 2**20 for _ in range(3))
 
 
