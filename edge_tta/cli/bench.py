@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from edge_tta.cli.options import BundleArgument
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -19,10 +21,7 @@ Number = TypeVar("Number", int, float)
 
 
 def bench(
-    bundle: Annotated[
-        str | None,
-        typer.Argument(help="Bundle folder or name; the shipped one by default.", show_default=False),
-    ] = None,
+    bundle: BundleArgument = None,
     seconds: Annotated[
         str, typer.Option(help="Duration of every sound; several with commas, such as 1,2,5,10,12.")
     ] = "10",

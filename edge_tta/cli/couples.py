@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from edge_tta.cli.options import Quiet
+
 
 def couples(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the couples.")],
@@ -43,7 +45,7 @@ def couples(
         str, typer.Option(help="cpu, cuda and so on; an accelerator if there is one.")
     ] = "auto",
     json_output: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make couples of noise and data with a trained generator. Run again, it goes on where it was stopped."""
     from rich.console import Console

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from edge_tta.cli.options import BundleArgument, Guidance, SoundSeconds, Steps, Threads
+
 
 def evaluate(
     prompts: Annotated[
@@ -16,9 +18,7 @@ def evaluate(
         ),
     ],
     reference: Annotated[Path, typer.Option(help="Folder of real clips with a metadata.csv.")],
-    bundle: Annotated[
-        str | None, typer.Argument(help="Bundle folder or name; the shipped one by default.")
-    ] = None,
+    bundle: BundleArgument = None,
     tagger: Annotated[Path, typer.Option(help="Folder of the sound tagger.")] = Path("checkpoints/tagger"),
     embedder: Annotated[
         list[str] | None,
@@ -28,14 +28,12 @@ def evaluate(
         "evaluation"
     ),
     seeds: Annotated[int, typer.Option(help="Clips per prompt.", min=1)] = 4,
-    seconds: Annotated[float, typer.Option(help="Duration of every clip.")] = 5.0,
-    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 1,
-    guidance: Annotated[float | None, typer.Option(help="Guidance; the bundle's own by default.")] = None,
+    seconds: SoundSeconds = 5.0,
+    steps: Steps = 1,
+    guidance: Guidance = None,
     precision: Annotated[str, typer.Option(help="int8 or fp32.")] = "int8",
     backend: Annotated[str, typer.Option(help="Runtime backend.")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(help="Threads; the usable cores by default, at most four.")
-    ] = None,
+    threads: Threads = None,
     audio: Annotated[bool, typer.Option("--audio", help="Keep the generated clips as WAV.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:

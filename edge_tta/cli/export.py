@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from edge_tta.cli.options import Quiet
+
 
 def export(
     checkpoint: Annotated[
@@ -35,7 +37,7 @@ def export(
         ),
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Export a checkpoint for one or several runtimes; every variant is run and compared with the float model."""
     from edge_tta.cli.console import mebibytes, note, say, say_json

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_tta.cli.options import Threads
+
 if TYPE_CHECKING:
     from edge_tta.runtime.request import GenerationRequest, GenerationResult
 
@@ -30,11 +32,9 @@ def generate(
     file: Annotated[
         str | None, typer.Option(help="Text file with a prompt per line, - for standard input.")
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="Threads; the usable cores by default, at most four.")
-    ] = None,
+    threads: Threads = None,
     precision: Annotated[str, typer.Option(help="int8, fp32 or another that the bundle has.")] = "int8",
-    backend: Annotated[str, typer.Option(help="auto, ort, coreml or eager.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, ort, executorch, coreml or eager.")] = "auto",
     compute_units: Annotated[
         str, typer.Option(help="For coreml: all, cpu, cpu+gpu or cpu+neural-engine.")
     ] = "all",

@@ -6,12 +6,11 @@ from typing import Annotated
 
 import typer
 
+from edge_tta.cli.options import BundleArgument
+
 
 def info(
-    bundle: Annotated[
-        str | None,
-        typer.Argument(help="Bundle folder or name; the shipped one by default.", show_default=False),
-    ] = None,
+    bundle: BundleArgument = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Show what a bundle makes, its variants with size and measured parity, licence and training data."""

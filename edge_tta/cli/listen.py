@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_tta.cli.options import BundleArgument, PromptLists, Quiet, ReferenceModel, SoundSeconds
+
 if TYPE_CHECKING:
     from edge_tta.evaluate.listening import ListeningScore
 
@@ -15,30 +17,15 @@ app = typer.Typer(help="Make a blind listening test, or score its answers.", ric
 
 @app.command("make")
 def make(
-    bundle: Annotated[
-        str | None,
-        typer.Argument(help="Bundle folder or name; the shipped one by default.", show_default=False),
-    ] = None,
+    bundle: BundleArgument = None,
     variant: Annotated[
         str | None, typer.Option(help="Variant to judge; the first int8 one by default.", show_default=False)
     ] = None,
-    reference: Annotated[
-        str | None,
-        typer.Option(
-            help="Variant of the bundle, or checkpoint folder (torch); the bundle's own fp32 by default.",
-            show_default=False,
-        ),
-    ] = None,
-    prompts: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Packaged list by name or CSV file; labels and paraphrases by default. May be repeated.",
-            show_default=False,
-        ),
-    ] = None,
+    reference: ReferenceModel = None,
+    prompts: PromptLists = None,
     pairs: Annotated[int, typer.Option(help="Pairs of both models.", min=1, max=200)] = 20,
     controls: Annotated[int, typer.Option(help="Hidden pairs of one sound with itself.", min=0, max=100)] = 5,
-    seconds: Annotated[float, typer.Option(help="Duration of every sound.")] = 5.0,
+    seconds: SoundSeconds = 5.0,
     order_seed: Annotated[
         int | None, typer.Option(help="Decides order and sides; drawn by default.", min=0, show_default=False)
     ] = None,
@@ -46,7 +33,7 @@ def make(
         "listening"
     ),
     json_output: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write a page with pairs of sounds to be judged blindly, and the key that is kept from listeners."""
     import secrets

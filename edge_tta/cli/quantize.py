@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_tta.cli.options import Quiet
+
 if TYPE_CHECKING:
     from edge_tta.config import ModelConfig
     from edge_tta.text import Tokenizer
@@ -21,7 +23,6 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the rep
 Sounds = Annotated[int, typer.Option(help="Calibration sounds to measure on, the first of the list.", min=1)]
 Threads = Annotated[int, typer.Option(help="Threads inside an operator.", min=1)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
 @app.command("ls")

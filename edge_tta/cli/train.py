@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edge_tta.cli.options import Quiet
+
 if TYPE_CHECKING:
     from edge_tta.train.progress import Progress as LoopProgress
 
@@ -24,7 +26,7 @@ def train(
         bool, typer.Option("--dry-run", help="Check the recipe and count parameters, train nothing.")
     ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a part of the model by a recipe. The command "recipes ls" shows the packaged ones."""
     from edge_tta.cli.console import say, say_json

@@ -7,53 +7,40 @@ from typing import Annotated
 
 import typer
 
+from edge_tta.cli.options import (
+    BundleArgument,
+    Guidance,
+    PromptLists,
+    Quiet,
+    ReferenceModel,
+    SoundSeconds,
+    Steps,
+    TaggerFolder,
+    Threads,
+)
+
 
 def validate(
-    bundle: Annotated[
-        str | None,
-        typer.Argument(help="Bundle folder or name; the shipped one by default.", show_default=False),
-    ] = None,
-    reference: Annotated[
-        str | None,
-        typer.Option(
-            help="Variant of the bundle, or checkpoint folder (torch); the bundle's own fp32 by default.",
-            show_default=False,
-        ),
-    ] = None,
+    bundle: BundleArgument = None,
+    reference: ReferenceModel = None,
     variant: Annotated[
         list[str] | None,
         typer.Option(help="Variant to compare, all by default. May be repeated.", show_default=False),
     ] = None,
-    prompts: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Packaged list by name or CSV file; labels and paraphrases by default. May be repeated.",
-            show_default=False,
-        ),
-    ] = None,
+    prompts: PromptLists = None,
     count: Annotated[int, typer.Option(help="Prompts, spread evenly over the lists.", min=1)] = 64,
     seeds: Annotated[int, typer.Option(help="Sounds per prompt.", min=1)] = 2,
-    seconds: Annotated[float, typer.Option(help="Duration of every sound.")] = 5.0,
-    steps: Annotated[int, typer.Option(help="Sampling steps.")] = 1,
-    guidance: Annotated[
-        float | None, typer.Option(help="Guidance; the bundle's own by default.", show_default=False)
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            help="Threads; the usable cores by default, at most four.", min=1, max=64, show_default=False
-        ),
-    ] = None,
+    seconds: SoundSeconds = 5.0,
+    steps: Steps = 1,
+    guidance: Guidance = None,
+    threads: Threads = None,
     reference_clips: Annotated[
         Path | None,
         typer.Option(
             help="Folder of real clips with a metadata.csv, for the Fréchet distance.", show_default=False
         ),
     ] = None,
-    tagger: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the sound tagger; checkpoints/tagger by default.", show_default=False),
-    ] = None,
+    tagger: TaggerFolder = None,
     gates: Annotated[
         Path | None, typer.Option(help="TOML file of gates; packaged ones by default.", show_default=False)
     ] = None,
@@ -63,7 +50,7 @@ def validate(
     ] = Path("validation"),
     strict: Annotated[bool, typer.Option("--strict", help="Fail with exit code 5 if a gate fails.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Hold every variant of a bundle against its float model: stage by stage, by ear, and by gates."""
     from edge_tta.cli.console import note, say, say_json

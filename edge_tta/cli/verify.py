@@ -6,12 +6,11 @@ from typing import Annotated
 
 import typer
 
+from edge_tta.cli.options import BundleArgument
+
 
 def verify(
-    bundle: Annotated[
-        str | None,
-        typer.Argument(help="Bundle folder or name; the shipped one by default.", show_default=False),
-    ] = None,
+    bundle: BundleArgument = None,
     numeric: Annotated[
         bool, typer.Option("--numeric", help="Also run every stage on the golden vectors of the bundle.")
     ] = False,

@@ -58,6 +58,22 @@ class Backend(Protocol):
         ...
 
 
+def generator_inputs(
+    latent: Floats,
+    time: float,
+    duration: float,
+    text: tuple[Floats, Floats],
+    seconds: float,
+    guidance: float,
+) -> dict[str, Floats]:
+    """The generator's arguments by the names bundles have for them, as C-contiguous float32: native runtimes read
+    other layouts silently wrong."""
+    arrays = {"latent": latent, "tokens": text[0], "pooled": text[1]}
+    scalars = {"time": time, "duration": duration, "seconds": seconds, "guidance": guidance}
+    named = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}
+    return named | {name: np.array([value], dtype=np.float32) for name, value in scalars.items()}
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A model on a backend, with what a pipeline must know of it."""

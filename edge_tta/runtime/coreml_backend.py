@@ -18,7 +18,7 @@ from edge_tta.bundle.coreml_package import package_of
 from edge_tta.bundle.manifest import STAGES, StageFile, Variant
 from edge_tta.errors import BackendError, MissingExtraError
 from edge_tta.runtime.apple import require_macos
-from edge_tta.runtime.backend import Floats
+from edge_tta.runtime.backend import Floats, generator_inputs
 from edge_tta.runtime.failures import first_line
 
 COMPUTE_UNITS = {"all": "ALL", "cpu": "CPU_ONLY", "cpu+gpu": "CPU_AND_GPU", "cpu+neural-engine": "CPU_AND_NE"}
@@ -114,10 +114,8 @@ class CoreMLBackend:
         guidance: float,
     ) -> Floats:
         """See ``Backend``."""
-        arrays = {"latent": self._lengthened("generator", latent), "tokens": text[0], "pooled": text[1]}
-        scalars = {"time": time, "duration": duration, "seconds": seconds, "guidance": guidance}
-        inputs = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}
-        inputs |= {name: np.array([value], dtype=np.float32) for name, value in scalars.items()}
+        lengthened = self._lengthened("generator", latent)
+        inputs = generator_inputs(lengthened, time, duration, text, seconds, guidance)
         found = self._run("generator", {name: inputs[name] for name in self._wanted})
         return np.ascontiguousarray(found["velocity"][:, : latent.shape[1]])
 

@@ -11,7 +11,7 @@ from edge_tta.bundle import Bundle
 from edge_tta.bundle.manifest import STAGES
 from edge_tta.bundle.pte_inspect import inspect_pte
 from edge_tta.errors import BackendError, BundleError
-from edge_tta.runtime.backend import Floats
+from edge_tta.runtime.backend import Floats, generator_inputs
 from edge_tta.runtime.et_program import EtProgram
 
 
@@ -101,10 +101,7 @@ class ExecutorchBackend:
         guidance: float,
     ) -> Floats:
         """See ``Backend``."""
-        scalars = {"time": time, "duration": duration, "seconds": seconds, "guidance": guidance}
-        arrays = {"latent": latent, "tokens": text[0], "pooled": text[1]}
-        inputs = {name: np.asarray(value, dtype=np.float32) for name, value in arrays.items()}
-        inputs |= {name: np.array([value], dtype=np.float32) for name, value in scalars.items()}
+        inputs = generator_inputs(latent, time, duration, text, seconds, guidance)
         return self._run("generator", inputs)[0]
 
     def decoder(self, latent: Floats) -> Floats:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edge_tta.bundle import Bundle
 from edge_tta.bundle.manifest import STAGES, StageFile
 from edge_tta.errors import BackendError
-from edge_tta.runtime.backend import Floats
+from edge_tta.runtime.backend import Floats, generator_inputs
 from edge_tta.runtime.failures import first_line
 from edge_tta.runtime.memory import give_back_freed_memory
 
@@ -85,20 +85,12 @@ class OrtBackend:
         guidance: float,
     ) -> Floats:
         """See ``Backend``."""
-        inputs = {
-            "latent": _contiguous(latent),
-            "time": np.array([time], dtype=np.float32),
-            "duration": np.array([duration], dtype=np.float32),
-            "tokens": _contiguous(text[0]),
-            "pooled": _contiguous(text[1]),
-            "seconds": np.array([seconds], dtype=np.float32),
-            "guidance": np.array([guidance], dtype=np.float32),
-        }
+        inputs = generator_inputs(latent, time, duration, text, seconds, guidance)
         return self._run("generator", inputs)[0]
 
     def decoder(self, latent: Floats) -> Floats:
         """See ``Backend``."""
-        return self._run("decoder", {"latent": _contiguous(latent)})[0]
+        return self._run("decoder", {"latent": np.ascontiguousarray(latent, dtype=np.float32)})[0]
 
     def close(self) -> None:
         """See ``Backend``."""
@@ -138,8 +130,3 @@ def _check_interface(session: Any, stage: str, entry: StageFile) -> None:
                 f"ort: {stage} ({entry.file}) has the {kind} {', '.join(sorted(actual))}; "
                 f"the manifest says {', '.join(sorted(expected))}"
             )
-
-
-def _contiguous(array: NDArray[Any]) -> Floats:
-    """C-contiguous float32: native runtimes read other layouts silently wrong."""
-    return np.ascontiguousarray(array, dtype=np.float32)
