@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +223,30 @@ def test_no_evaluation_paraphrase_can_be_a_training_caption() -> None:
         counts[row["label"]] += 1
         assert not any(captioner.can_say(label, row["prompt"]) for label in captioner.labels), row["prompt"]
     assert len(counts) == 50 and min(counts.values()) >= 3
+
+
+def test_no_wording_is_an_evaluation_prompt_in_another_order() -> None:
+    """Words that carry meaning overlap by less than 0.6 of their union."""
+    fillers = set(
+        re.findall(
+            r"\w+",
+            "a an the of in on at to and with by for from is it its my our his her their as into over up",
+        )
+    )
+
+    def content(text: str) -> frozenset[str]:
+        return frozenset(re.findall(r"[a-z']+", text.lower())) - fillers
+
+    folder = Path(__file__).parents[2] / "edge_tta/evaluate/prompts"
+    prompts = set()
+    for name in ("labels", "paraphrases", "paraphrases_and_pairs"):
+        text = (folder / f"{name}.csv").read_text(encoding="utf-8")
+        prompts |= {content(row["prompt"]) for row in csv.DictReader(text.splitlines())}
+    for label, words in Captioner.from_package().labels.items():
+        for wording in words.wordings:
+            said = content(wording)
+            near = [asked for asked in prompts if len(said & asked) >= max(2, 0.6 * len(said | asked))]
+            assert not near, (label, wording)
 
 
 @pytest.mark.parametrize("label", ["dog bark", "rain", "piano"])

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.random import default_rng
 
-from edge_tta.errors import ConfigError
+from edge_tta.errors import ConfigError, DataError
 from edge_tta.flow.objectives.integrated_flow import IntegratedFlow
 from edge_tta.flow.path import Condition
 from edge_tta.train.caption_features import CaptionFeatures
@@ -186,3 +190,38 @@ def test_free_wordings_are_many_and_can_be_said() -> None:
         assert all(grammar.can_say(label, text) for text in drawn), label
         assert len(set(drawn)) > 24, label
     assert min(len(words.wordings) for words in grammar.labels.values()) >= 10
+
+
+def test_packaged_wordings_are_many_and_each_says_one_label() -> None:
+    text = resources.files("edge_tta.train.data").joinpath("wordings.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text.splitlines()))
+    grammar = Captioner.from_package()
+    assert {row["label"] for row in rows} == set(grammar.labels)
+    assert min(Counter(row["label"] for row in rows).values()) >= 30
+    assert max(Counter(row["wording"].lower() for row in rows).values()) == 1
+    for row in rows:
+        assert row["wording"].isascii() and row["wording"] == " ".join(row["wording"].split())
+        assert any(letter.isalnum() for letter in row["wording"])
+
+
+def test_a_grammar_names_a_file_of_further_wordings(tmp_path: Path) -> None:
+    grammar = tmp_path / "grammar.toml"
+    lines = [
+        "[labels.rain]",
+        'kind = "texture"',
+        'settings = "none"',
+        'events = ["rain"]',
+        'nouns = ["rain"]',
+    ]
+    grammar.write_text(
+        "\n".join(['wordings = "more.csv"', *lines, 'wordings = ["a shower"]']), encoding="utf-8"
+    )
+    with pytest.raises(DataError, match="cannot be read"):
+        Captioner.load(str(grammar))
+    more = tmp_path / "more.csv"
+    more.write_text("label,wording\nrain,wet weather\n", encoding="utf-8")
+    assert Captioner.load(str(grammar)).labels["rain"].wordings == ("a shower", "wet weather")
+    for wrong in ("label,wording\nsnow,quiet\n", "label,text\nrain,wet\n"):
+        more.write_text(wrong, encoding="utf-8")
+        with pytest.raises(DataError, match="no caption grammar"):
+            Captioner.load(str(grammar))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,6 +49,15 @@ _WHILE = ("{a} while {b}", "{a} and {b}", "{a} with {b} in the background", "{a}
 _THEN = ("{a} followed by {b}", "{a}, then {b}", "{a} and then {b}", "first {a}, then {b}")
 
 
+def _add_wordings(labels: dict[str, LabelWords], table: str) -> None:
+    """Give labels the free wordings of a CSV file with the columns label and wording."""
+    found: dict[str, list[str]] = {}
+    for row in csv.DictReader(io.StringIO(table)):
+        found.setdefault(row["label"], []).append(row["wording"])
+    for label, wordings in found.items():
+        labels[label] = replace(labels[label], wordings=(*labels[label].wordings, *wordings))
+
+
 def _pick(rng: Generator, options: tuple[str, ...]) -> str:
     return options[int(rng.integers(len(options)))]
 
@@ -75,8 +87,8 @@ class Captioner:
     @classmethod
     def from_package(cls, name: str = "captions") -> Captioner:
         """A grammar that ships with the package, one of ``PACKAGED``."""
-        text = resources.files("edge_tta.train.data").joinpath(f"{name}.toml").read_text(encoding="utf-8")
-        return cls._read(text, f"{name}.toml")
+        folder = resources.files("edge_tta.train.data")
+        return cls._read(folder.joinpath(f"{name}.toml").read_text(encoding="utf-8"), f"{name}.toml", folder)
 
     @classmethod
     def load(cls, source: str) -> Captioner:
@@ -92,18 +104,20 @@ class Captioner:
         if path.suffix != ".toml":
             raise ConfigError(f"captions '{source}' are unknown; use {', '.join(PACKAGED)} or a .toml file")
         try:
-            return cls._read(path.read_text(encoding="utf-8"), source)
+            return cls._read(path.read_text(encoding="utf-8"), source, path.parent)
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{source}: cannot be read ({error})") from error
 
     @classmethod
-    def _read(cls, text: str, name: str) -> Captioner:
+    def _read(cls, text: str, name: str, folder: Traversable) -> Captioner:
         try:
             document: dict[str, Any] = tomllib.loads(text)
             labels = {
                 label: from_dict(LabelWords, words, f"labels.{label}")
                 for label, words in document["labels"].items()
             }
+            if "wordings" in document:
+                _add_wordings(labels, folder.joinpath(document["wordings"]).read_text(encoding="utf-8"))
             settings = {key: tuple(places) for key, places in document.get("settings", {}).items()}
             forms = {key: tuple(lines) for key, lines in document.get("forms", {}).items()}
             contexts = tuple(document.get("contexts", {}).get("any", ()))
