@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.export import ExportedProgram
 
@@ -32,7 +33,7 @@ class StageModel:
     model: Any
     """``coremltools.models.MLModel``; not loaded by Core ML."""
     weights: Mapping[str, str]
-    """Name of the weight in the module by name of the constant in the program."""
+    """Name of the weight in the module by name of the constant in the program, in float32."""
 
 
 def convert_stage(
@@ -74,8 +75,27 @@ def convert_stage(
             pass_pipeline=pass_pipeline(halves=precision == "fp16"),
             skip_model_load=True,
         )
+        constants = coremltools.optimize.coreml.get_weights_metadata(model, weight_threshold=0)
+    return StageModel(model, _names(exported, {name: found.val for name, found in constants.items()}))
+
+
+def _names(exported: ExportedProgram, constants: Mapping[str, NDArray[Any]]) -> dict[str, str]:
+    """Names of weights by constant; the converter gives those it transposes for a product a name of its own."""
     signature = exported.graph_signature
-    return StageModel(model, {**signature.inputs_to_parameters, **signature.inputs_to_buffers})
+    names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    unnamed = {
+        constant.removesuffix("_to_fp16"): value
+        for constant, value in constants.items()
+        if value.ndim == 2 and constant.removesuffix("_to_fp16") not in names
+    }
+    held = {**exported.state_dict, **exported.constants}
+    for name in signature.inputs_to_buffers.values():
+        turned = held[name].T.numpy() if held[name].ndim == 2 else np.empty(0)
+        for constant, value in unnamed.items():
+            # In halves the converter makes the smallest values zero.
+            if turned.shape == value.shape and np.allclose(turned, value, rtol=1e-3, atol=1e-6):
+                names[constant] = name
+    return names
 
 
 def export_program(stage: StageGraph) -> ExportedProgram:

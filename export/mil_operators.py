@@ -128,6 +128,11 @@ def cumsum(
     return torch.cumsum(x, 0 if axis is None else number(axis))
 
 
+def reverse(x: Tensor, axes: Tensor | None = None) -> Tensor:
+    """The other way round along some axes, or all."""
+    return torch.flip(x, numbers(axes) if axes is not None else list(range(x.ndim)))
+
+
 def reduction(operation: Callable[..., Tensor]) -> Operator:
     """Reduction over some axes, or all."""
 
@@ -226,6 +231,7 @@ OPERATORS: dict[str, Operator] = {
     "reduce_mean": reduction(torch.mean),
     "reduce_sum": reduction(torch.sum),
     "reshape": reshape,
+    "reverse": reverse,
     "rsqrt": lambda x, epsilon=None: torch.rsqrt(x + (1e-12 if epsilon is None else epsilon)),
     "scaled_dot_product_attention": attention,
     "select": lambda cond, a, b: torch.where(cond, a, b),

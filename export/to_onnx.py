@@ -148,7 +148,6 @@ def export_onnx(stage: StageGraph) -> bytes:
     assert program is not None
     model = program.model_proto
     _name_weights(model, stage.module)
-    _share_transposes(model)
     _strip(model)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
@@ -178,27 +177,6 @@ def _name_weights(model: onnx.ModelProto, module: torch.nn.Module) -> None:
     for node in model.graph.node:
         for position, name in enumerate(node.input):
             node.input[position] = renamed.get(name, name)
-
-
-def _share_transposes(model: onnx.ModelProto) -> None:
-    """Store a matrix and its transpose once: the exporter folds the transposition of a small constant into a copy."""
-    known: dict[tuple[tuple[int, ...], bytes], str] = {}
-    copies: dict[str, str] = {}
-    for tensor in model.graph.initializer:
-        if len(tensor.dims) != 2 or int(np.prod(tensor.dims)) < 256:
-            continue
-        array = onnx.numpy_helper.to_array(tensor)
-        original = known.get((array.T.shape, np.ascontiguousarray(array.T).tobytes()))
-        if original is not None:
-            copies[tensor.name] = original
-        known.setdefault((array.shape, array.tobytes()), tensor.name)
-    kept = [tensor for tensor in model.graph.initializer if tensor.name not in copies]
-    if len(kept) == len(model.graph.initializer):
-        return
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-    for place, (copy, original) in enumerate(copies.items()):
-        model.graph.node.insert(place, onnx.helper.make_node("Transpose", [original], [copy], perm=[1, 0]))
 
 
 def _strip(model: onnx.ModelProto) -> None:

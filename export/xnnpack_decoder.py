@@ -48,9 +48,9 @@ class ChannelHead(nn.Module):
 class XnnpackDecoder(nn.Module):
     """``DecoderGraph`` in XNNPACK's layout, batch 1.
 
-    Differences to the original that change nothing but rounding: the running sum over bins is a product with the
-    running sum of the band matrix; the inverse DFT makes each hop of a window by itself, so that overlap-add needs no
-    slices; the phase of a bin's centre is added to rows of whole latent frames.
+    Differences to the original that change nothing but rounding: the DFTs are not folded, as XNNPACK cannot reverse
+    rows; the inverse one makes each hop of a window by itself, so that overlap-add needs no slices; the phase of a
+    bin's centre is added to rows of whole latent frames.
 
     Args:
         source: the decoder.
@@ -74,14 +74,15 @@ class XnnpackDecoder(nn.Module):
         geometry = source.geometry
         self.ratio = geometry.n_fft // self.hop
         # Rows of the inverse DFT are real parts, then imaginary parts; its columns are the hops of a window in turn.
-        real, imaginary = source.inverse.chunk(2)
+        real, imaginary = geometry.inverse_matrix().chunk(2)
         self.real_to_hops = nn.ModuleList(Product(part) for part in real.chunk(self.ratio, dim=1))
         self.imaginary_to_hops = nn.ModuleList(Product(part) for part in imaginary.chunk(self.ratio, dim=1))
-        analysis = source.inverse.T * geometry.overlap.float()[:, None] * source.analysis_gain
-        self.to_real, self.to_imaginary = (Product(part) for part in analysis.chunk(2, dim=1))
+        self.to_real, self.to_imaginary = (
+            Product(part) for part in geometry.analysis_matrix().chunk(2, dim=1)
+        )
         self.to_bins = Product(source.to_bins)
         self.to_tonal_bins = Product(source.to_bins[:, : self.tonal])
-        self.to_slope = Product(torch.cumsum(source.to_bins, dim=1))
+        self.to_slope = Product(source.to_slope)
         self.can_be_tonal, self.centre_phase = constant(source.can_be_tonal), constant(source.centre_phase)
         self.noise = nn.Buffer(source.noise.clone(), persistent=False)
         self.noise_scale = constant(source.noise_scale)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
@@ -20,8 +19,6 @@ PALETTE_BITS = 4
 MAX_PALETTE_ROUNDS = 50
 _PRODUCTS = frozenset({"linear", "matmul"})
 _TABLES = frozenset({"gather"})
-_ENDINGS = re.compile("(_to_fp16)?(_shared)?$")
-"""What conversion appends to the name of a constant: another type, and that it also serves as its transpose."""
 
 
 def compress_weights(
@@ -32,7 +29,7 @@ def compress_weights(
     Args:
         stage: "text_encoder", "generator" or "decoder".
         model: ``coremltools.models.MLModel`` of the stage in halves.
-        names: name of the weight in the module by name of the constant in the program.
+        names: name of the weight in the module by name of the constant in the program, in float32.
         recipe: what to quantize, for the target "coreml".
 
     Returns:
@@ -51,7 +48,7 @@ def compress_weights(
         constants = coremltools.optimize.coreml.get_weights_metadata(model, weight_threshold=0)
     weights = {}
     for constant, found in constants.items():
-        name = names.get(_ENDINGS.sub("", constant))
+        name = names.get(constant.removesuffix("_to_fp16"))
         uses = {operation.op_type for operation in found.child_ops}
         if name is not None and found.val.ndim == 2 and uses & (_PRODUCTS | _TABLES):
             weights[constant] = (name, found.val, bool(uses & _PRODUCTS))

@@ -129,11 +129,14 @@ class Decoder(nn.Module):
     latent_std: Tensor
     bin_mean: Tensor
     bin_std: Tensor
-    inverse: Tensor
-    analysis_gain: Tensor
+    synthesis_even: Tensor
+    synthesis_odd: Tensor
+    analysis_even: Tensor
+    analysis_odd: Tensor
     noise: Tensor
     noise_scale: Tensor
     to_bins: Tensor
+    to_slope: Tensor
     can_be_tonal: Tensor
     centre_phase: Tensor
 
@@ -160,8 +163,12 @@ class Decoder(nn.Module):
 
     def _register_constants(self, config: CodecConfig, audio: AudioSpec) -> None:
         geometry = self.geometry
-        self.register_buffer("inverse", geometry.inverse_matrix(), persistent=False)
-        self.register_buffer("analysis_gain", geometry.analysis_gain().repeat(2), persistent=False)
+        for direction, matrices in (
+            ("synthesis", geometry.folded_synthesis()),
+            ("analysis", geometry.folded_analysis()),
+        ):
+            for half, matrix in zip(("even", "odd"), matrices, strict=True):
+                self.register_buffer(f"{direction}_{half}", matrix, persistent=False)
         samples = gaussian_noise(NOISE_SEED, (config.noise_frames * geometry.hop,))
         stft = geometry.analyse(torch.from_numpy(samples))
         # Mean log-magnitude 0, so that a predicted mean log-magnitude stays unbiased under the noise. In double
@@ -173,6 +180,8 @@ class Decoder(nn.Module):
         self.register_buffer("noise_scale", scale, persistent=False)
         bin_hz = audio.sample_rate / config.n_fft
         self.register_buffer("to_bins", band_matrix(geometry.bins, config.bands, bin_hz), persistent=False)
+        # A running sum over the bins of a band matrix's product is a product with its running sum.
+        self.register_buffer("to_slope", torch.cumsum(self.to_bins, dim=1), persistent=False)
         # A band is tonal only if every bin of it has an advance.
         without = self.to_bins[:, config.tonal_bins :].sum(1)
         self.register_buffer("can_be_tonal", (without == 0).float(), persistent=False)
@@ -214,9 +223,9 @@ class Decoder(nn.Module):
         return self._invert(magnitude * real, magnitude * imaginary)
 
     def _invert(self, real: Tensor, imaginary: Tensor) -> Tensor:
-        stacked = torch.cat([real, imaginary], dim=-1)
-        windowed = torch.matmul(stacked.flatten(0, 1), self.inverse)
-        return self.geometry.overlap_add(windowed)
+        even = torch.matmul(real.flatten(0, 1), self.synthesis_even)
+        odd = torch.matmul(imaginary.flatten(0, 1), self.synthesis_odd)
+        return self.geometry.overlap_add(even, odd)
 
     def refine(self, blocks: Tensor, log_magnitude: Tensor) -> Tensor:
         """Bring the magnitudes of a sound half-way, in decibels, to the predicted ones.
@@ -232,8 +241,9 @@ class Decoder(nn.Module):
         Returns:
             Blocks as given.
         """
-        product = torch.matmul(self.geometry.windows(blocks), self.inverse.T) * self.analysis_gain
-        real, imaginary = product.reshape(*log_magnitude.shape[:3], -1).chunk(2, dim=-1)
+        even, odd = self.geometry.fold(blocks)
+        real = torch.matmul(even, self.analysis_even).reshape(log_magnitude.shape)
+        imaginary = torch.matmul(odd, self.analysis_odd).reshape(log_magnitude.shape)
         power = real.square() + imaginary.square()
         gain = torch.exp(0.5 * log_magnitude.clamp(max=MAX_LOG_MAGNITUDE)) * torch.rsqrt(
             torch.sqrt(power + 1e-14)
@@ -249,15 +259,16 @@ class Decoder(nn.Module):
         centre = self.centre_phase[torch.remainder(index, self.geometry.frames_per_latent)]
         phase = torch.cumsum(step, dim=2) + centre
         delay = torch.atan2(spectrum.delay[..., bands:], spectrum.delay[..., :bands])
-        slope = torch.cumsum(torch.matmul(delay, self.to_bins), dim=-1)
+        slope = torch.matmul(delay, self.to_slope)
         # Shares of the power are decided per band; square roots there cost an eighth of what they would per bin.
         tone_share = spectrum.tonality * self.can_be_tonal
         click_share = spectrum.impulsiveness * (1.0 - tone_share)
         tone = torch.matmul(torch.sqrt(tone_share + 1e-8), self.to_bins)[..., :tonal]
         click = torch.matmul(torch.sqrt(click_share + 1e-8), self.to_bins)
-        rest = torch.matmul(torch.sqrt(1.0 - tone_share - click_share + 1e-8), self.to_bins)
-        noise = self.noise[:, torch.remainder(index + noise_start, self.config.noise_frames)]
-        noise = noise.to(phase.dtype) * self.noise_scale
+        left = torch.sqrt(1.0 - tone_share - click_share + 1e-8) * self.noise_scale
+        rest = torch.matmul(left, self.to_bins)
+        # The whole noise is made float, not the frames that are used: runtimes do that once, when they load the graph.
+        noise = self.noise.to(phase.dtype)[:, torch.remainder(index + noise_start, self.config.noise_frames)]
         high = (0, bins - tonal)
         real = F.pad(tone * torch.cos(phase), high) + click * torch.cos(slope) + rest * noise[0]
         imaginary = F.pad(tone * torch.sin(phase), high) + click * torch.sin(slope) + rest * noise[1]

@@ -16,8 +16,8 @@ class StftGeometry:
     """Constants of one STFT: periodic Hann window, frames centred on their hop, phases taken at the frame centre."""
 
     def __init__(self, config: CodecConfig, audio: AudioSpec) -> None:
-        if audio.hop % config.n_fft or config.n_fft % config.stft_hop:
-            raise ValueError("stft_hop must divide n_fft, and n_fft the latent hop")
+        if audio.hop % config.n_fft or config.n_fft % config.stft_hop or config.n_fft % 2:
+            raise ValueError("stft_hop must divide n_fft, n_fft the latent hop, and n_fft must be even")
         self.n_fft, self.hop = config.n_fft, config.stft_hop
         self.bins = config.n_fft // 2 + 1
         self.frames_per_latent = audio.hop // config.stft_hop
@@ -65,30 +65,61 @@ class StftGeometry:
         rows = torch.cat([weight * torch.cos(angle), -weight * torch.sin(angle)])
         return (rows * self.synthesis_window).float()
 
-    def analysis_gain(self) -> Tensor:
-        """What turns products with the transposed inverse matrix into an STFT, float32 [K]: see ``split``."""
+    def analysis_matrix(self) -> Tensor:
+        """Windowed DFT of windows weighted as ``inverse_matrix`` leaves them, float32 [n_fft, 2 K].
+
+        Analysis is the adjoint of synthesis: the transposed inverse, weighted by the overlap of the synthesis windows.
+        """
         halves = torch.full((self.bins,), 0.5, dtype=torch.float64)
         halves[0], halves[-1] = 1.0, 1.0
-        return (halves * self.n_fft * self.scale**2).float()
+        gain = (halves * self.n_fft * self.scale**2).repeat(2)
+        return (self.inverse_matrix().T.double() * self.overlap[:, None] * gain).float()
 
-    def windows(self, blocks: Tensor) -> Tensor:
-        """Windows [B, F, n_fft] of a signal in blocks of one hop, [B, F + n_fft / hop - 1, hop].
+    def folded_synthesis(self) -> tuple[Tensor, Tensor]:
+        """What makes the even half of a window of real parts, and the odd one of imaginary parts.
 
-        They are weighted by the overlap of the synthesis windows: their products with the transposed ``inverse_matrix``
-        times ``analysis_gain`` are the STFT. Analysis is the adjoint of synthesis, so one matrix serves both.
+        A cosine is even and a sine odd about the window's start and middle, so n_fft / 2 + 1 samples of each say all.
+
+        Returns:
+            float32 [K, n_fft / 2 + 1] each.
+        """
+        even, odd = self.inverse_matrix()[:, : self.n_fft // 2 + 1].chunk(2)
+        return even.contiguous(), odd.contiguous()
+
+    def folded_analysis(self) -> tuple[Tensor, Tensor]:
+        """What makes real parts of the even half of a window, and imaginary parts of the odd one (``fold``).
+
+        Returns:
+            float32 [n_fft / 2 + 1, K] each.
+        """
+        even, odd = self.analysis_matrix()[: self.n_fft // 2 + 1].chunk(2, dim=1)
+        return even.contiguous(), odd.contiguous()
+
+    def fold(self, blocks: Tensor) -> tuple[Tensor, Tensor]:
+        """Even and odd halves of the windows of a signal, float32 [B, F, n_fft / 2 + 1] each.
+
+        Args:
+            blocks: float32 [B, F + n_fft / hop - 1, hop], the signal in blocks of one hop.
         """
         ratio = self.n_fft // self.hop
         frames = blocks.shape[1] - ratio + 1
         pieces = [blocks[:, part : part + frames] for part in range(ratio)]
-        return torch.cat(pieces, dim=-1) * self.overlap.to(blocks)
+        first, second = pieces if ratio == 2 else torch.cat(pieces, dim=-1).chunk(2, dim=-1)
+        forward, backward = F.pad(first, (0, 1)), F.pad(second.flip(-1), (1, 0))
+        return forward + backward, forward - backward
 
-    def overlap_add(self, frames: Tensor) -> Tensor:
-        """Sum windowed frames float32 [B, F, n_fft] into blocks of one hop, [B, F + n_fft / hop - 1, hop]."""
-        ratio = self.n_fft // self.hop
-        total = F.pad(frames[:, :, : self.hop], (0, 0, 0, ratio - 1))
+    def overlap_add(self, even: Tensor, odd: Tensor) -> Tensor:
+        """Unfold windows from their halves [B, F, n_fft / 2 + 1] and sum them into blocks of one hop.
+
+        Returns:
+            float32 [B, F + n_fft / hop - 1, hop].
+        """
+        ratio, half = self.n_fft // self.hop, self.n_fft // 2
+        first, second = (even + odd)[..., :half], (even - odd)[..., 1:].flip(-1)
+        pieces = (first, second) if ratio == 2 else torch.cat([first, second], dim=-1).chunk(ratio, dim=-1)
+        total = F.pad(pieces[0], (0, 0, 0, ratio - 1))
         for part in range(1, ratio):
-            piece = frames[:, :, part * self.hop : (part + 1) * self.hop]
-            total = total + F.pad(piece, (0, 0, part, ratio - 1 - part))
+            total = total + F.pad(pieces[part], (0, 0, part, ratio - 1 - part))
         return total
 
     def crop(self, blocks: Tensor) -> Tensor:

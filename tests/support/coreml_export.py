@@ -50,8 +50,14 @@ reason = "its 17 channels make no groups"
 pattern = "decoder.shortcut.weight"
 reason = "its 136 channels make no groups"
 [[decoder.layers]]
-pattern = "decoder.inverse"
-reason = "stored once for two products that would share scales differently"
+pattern = "decoder.synthesis_*"
+reason = "its 17 channels make no groups"
+[[decoder.layers]]
+pattern = "decoder.analysis_*"
+reason = "its 17 channels make no groups"
+[[decoder.layers]]
+pattern = "decoder.to_*"
+reason = "its 17 channels make no groups"
 """
 
 

@@ -31,7 +31,7 @@ TEXT = BundleText(
 )
 RULES = {
     "generator": ("*_in.*", "*modulation*", "generator.audio_out.*"),
-    "decoder": ("decoder.to_bins", "decoder.inverse"),
+    "decoder": ("decoder.to_*", "decoder.synthesis_*", "decoder.analysis_*"),
 }
 
 
