@@ -16,9 +16,10 @@ from edge_tta.train.stages.codec import CodecStageConfig
 from edge_tta.train.stages.generator import GeneratorStageConfig
 from edge_tta.train.stages.tagger import TaggerStageConfig
 from edge_tta.train.stages.text_encoder import TextEncoderStageConfig
+from edge_tta.train.stages.wording import WordingStageConfig
 from edge_tta.train.wordings import TextVariety
 
-STAGE_TABLES = ("codec", "text_encoder", "generator", "tagger")
+STAGE_TABLES = ("codec", "text_encoder", "text_wordings", "generator", "tagger")
 
 LATER_SETTINGS: dict[tuple[str, str], Any] = {
     ("data", "captions"): "captions",
@@ -70,6 +71,7 @@ class Recipe:
     data: DataConfig = field(default_factory=DataConfig)
     codec: CodecStageConfig | None = None
     text_encoder: TextEncoderStageConfig | None = None
+    text_wordings: WordingStageConfig | None = None
     generator: GeneratorStageConfig | None = None
     tagger: TaggerStageConfig | None = None
 
@@ -82,8 +84,14 @@ class Recipe:
 
     @property
     def stage(self) -> str:
-        """Name of the part that is trained."""
+        """Name of the stage's table."""
         return next(name for name in STAGE_TABLES if getattr(self, name) is not None)
+
+    @property
+    def part(self) -> str | None:
+        """Part of the model that is trained; None for the tagger, which is no part of it."""
+        parts = {"text_wordings": "text_encoder", "tagger": None}
+        return parts.get(self.stage, self.stage)
 
     def digest(self) -> str:
         """Identifies the recipe in checkpoints."""
@@ -91,6 +99,8 @@ class Recipe:
         for (table, name), default in LATER_SETTINGS.items():
             if plain[table] is not None and plain[table][name] == default:
                 del plain[table][name]
+        if plain["text_wordings"] is None:
+            del plain["text_wordings"]
         return dict_digest(plain)
 
 

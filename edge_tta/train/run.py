@@ -38,6 +38,7 @@ from edge_tta.train.stages.codec import CodecStage
 from edge_tta.train.stages.generator import GeneratorStage
 from edge_tta.train.stages.tagger import TaggerStage
 from edge_tta.train.stages.text_encoder import TextEncoderStage
+from edge_tta.train.stages.wording import WordingStage
 from edge_tta.train.track import Scalars
 from edge_tta.train.wordings import WordingPool
 
@@ -189,6 +190,8 @@ def build_stage(recipe: Recipe, model: ModelConfig, report: Report) -> Stage:
         return CodecStage(recipe.codec, model, *_decoded(recipe, model.audio.sample_rate, report))
     if recipe.text_encoder is not None:
         return TextEncoderStage(recipe.text_encoder, model, Path(recipe.data.cache))
+    if recipe.text_wordings is not None:
+        return WordingStage(recipe.text_wordings, model, Path(recipe.checkpoint))
     if recipe.tagger is not None:
         return TaggerStage(recipe.tagger, *_decoded(recipe, recipe.tagger.network.mel.sample_rate, report))
     return _generator_stage(recipe, model, report)
@@ -197,10 +200,10 @@ def build_stage(recipe: Recipe, model: ModelConfig, report: Report) -> Stage:
 def describe(recipe: Recipe, model: ModelConfig) -> dict[str, Any]:
     """What a recipe would train, without data and without allocating weights."""
     figures: dict[str, Any] = {"recipe": recipe.name, "stage": recipe.stage, "steps": recipe.loop.steps}
-    if recipe.stage != "tagger":
+    if recipe.part is not None:
         # The codec's constants need numbers; everything else is counted without allocating it.
-        with torch.random.fork_rng(), torch.device("cpu" if recipe.stage == "codec" else "meta"):
-            module = build_module(recipe.stage, model)
+        with torch.random.fork_rng(), torch.device("cpu" if recipe.part == "codec" else "meta"):
+            module = build_module(recipe.part, model)
         figures["parameters"] = sum(weight.numel() for weight in module.parameters())
     return figures
 
@@ -236,7 +239,7 @@ def run_recipe(
     figures = describe(settings, model)
     if dry_run:
         return figures
-    if settings.stage != "tagger":
+    if settings.part is not None:
         require_model(Path(settings.checkpoint), model)
     directory = output or Path("runs") / settings.name
     has_run = (directory / "checkpoints").is_dir() and any((directory / "checkpoints").iterdir())

@@ -170,6 +170,13 @@ class Captioner:
             text = f"{text} {_pick(rng, self.contexts)}"
         return self.finish(text, rng)
 
+    def wording(self, label: str, rng: Generator, context_share: float) -> str:
+        """One of the free wordings of a label that has any, followed by a scene with this probability."""
+        text = _pick(rng, self.words(label).wordings)
+        if self.contexts and rng.random() < context_share:
+            text = f"{text} {_pick(rng, self.contexts)}"
+        return self.finish(text, rng)
+
     def caption(self, label: str, rng: Generator) -> str:
         """One wording with natural variation of case and punctuation."""
         return self.finish(self.phrase(label, rng), rng)
@@ -185,6 +192,16 @@ class Captioner:
         """Wording of two labels that sound together, or one after the other."""
         a, b = self.phrase(first, rng), self.phrase(second, rng)
         return self.finish(_pick(rng, _THEN if sequential else _WHILE).format(a=a, b=b), rng)
+
+    def join_free(self, first: str, second: str, rng: Generator) -> tuple[str, str]:
+        """Two labels that have free wordings, each in one of them or in plain words; and both in plain words, joined in
+        the same way."""
+        form = _pick(rng, (*_WHILE, *_THEN))
+        a, b = (
+            _pick(rng, self.words(label).wordings) if rng.random() < 0.6 else self.plain(label)
+            for label in (first, second)
+        )
+        return self.finish(form.format(a=a, b=b), rng), form.format(a=self.plain(first), b=self.plain(second))
 
     @staticmethod
     def finish(text: str, rng: Generator) -> str:
