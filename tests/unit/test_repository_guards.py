@@ -18,7 +18,13 @@ PACKAGES = ("edge_tta", "quantization", "export")
 MAX_LINES = 500
 MAX_TEXT_BYTES = 250_000
 MAX_FILE_BYTES = 50_000_000
-LARGE_FOLDERS = ("checkpoints/", "edge_tta/assets/", "docs/reports/", "tests/data/")
+LARGE_FOLDERS = (
+    "checkpoints/",
+    "edge_tta/assets/",
+    "docs/reports/",
+    "edge_tta/train/data/wordings.csv",
+    "tests/data/",
+)
 TEXT_SUFFIXES = {
     ".py",
     ".md",
