@@ -32,9 +32,7 @@ Guidance = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(
-        help="Threads; the usable cores by default, at most four.", min=1, max=64, show_default=False
-    ),
+    typer.Option(help="Threads; the usable cores by default, at most four.", show_default=False),
 ]
 TaggerFolder = Annotated[
     Path | None,

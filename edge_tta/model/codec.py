@@ -245,9 +245,8 @@ class Decoder(nn.Module):
         real = torch.matmul(even, self.analysis_even).reshape(log_magnitude.shape)
         imaginary = torch.matmul(odd, self.analysis_odd).reshape(log_magnitude.shape)
         power = real.square() + imaginary.square()
-        gain = torch.exp(0.5 * log_magnitude.clamp(max=MAX_LOG_MAGNITUDE)) * torch.rsqrt(
-            torch.sqrt(power + 1e-14)
-        )
+        power = _at_least(power, 1e-14)
+        gain = torch.exp(0.5 * log_magnitude.clamp(max=MAX_LOG_MAGNITUDE)) * torch.rsqrt(torch.sqrt(power))
         return self._invert(real * gain, imaginary * gain)
 
     def _phasors(self, spectrum: Spectrum, noise_start: int) -> tuple[Tensor, Tensor]:
@@ -263,9 +262,9 @@ class Decoder(nn.Module):
         # Shares of the power are decided per band; square roots there cost an eighth of what they would per bin.
         tone_share = spectrum.tonality * self.can_be_tonal
         click_share = spectrum.impulsiveness * (1.0 - tone_share)
-        tone = torch.matmul(torch.sqrt(tone_share + 1e-8), self.to_bins)[..., :tonal]
-        click = torch.matmul(torch.sqrt(click_share + 1e-8), self.to_bins)
-        left = torch.sqrt(1.0 - tone_share - click_share + 1e-8) * self.noise_scale
+        tone = torch.matmul(torch.sqrt(_at_least(tone_share, 1e-8)), self.to_bins)[..., :tonal]
+        click = torch.matmul(torch.sqrt(_at_least(click_share, 1e-8)), self.to_bins)
+        left = torch.sqrt(_at_least(1.0 - tone_share - click_share, 1e-8)) * self.noise_scale
         rest = torch.matmul(left, self.to_bins)
         # The whole noise is made float, not the frames that are used: runtimes do that once, when they load the graph.
         noise = self.noise.to(phase.dtype)[:, torch.remainder(index + noise_start, self.config.noise_frames)]
@@ -279,6 +278,11 @@ class Decoder(nn.Module):
         spectrum = self.spectrum(latent)
         blocks = self.refine(self._overlapped(spectrum, 0), spectrum.log_magnitude)
         return self.geometry.crop(blocks).reshape(latent.shape[0], self.channels, -1)
+
+
+def _at_least(x: Tensor, floor: float) -> Tensor:
+    """Not below a floor; a sum with a number this small is taken for the number itself when a graph is exported."""
+    return x.clamp(min=floor)
 
 
 class Codec(nn.Module):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
+import onnx.numpy_helper
 import pytest
 
 import export.to_onnx
@@ -95,3 +97,19 @@ def test_a_refused_recipe_is_told_before_any_work(tmp_path: Path, monkeypatch: p
     with pytest.raises(ConfigError, match=r"wrong\.toml: .*half as fast"):
         export_bundle(tiny_checkpoint(), tmp_path / "bundle", TEXT, ExportRecipe("test", variants))
     assert not (tmp_path / "bundle").exists()
+
+
+def test_floors_under_roots_are_in_the_graph() -> None:
+    """The exporter takes a sum with a tiny constant for the other summand, and the root of nothing is divided by."""
+    model = onnx.load(Path(__file__).parents[1] / "golden/edge-tiny/ort-fp32/decoder.onnx")
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    floors = [
+        float(constants[name])
+        for node in model.graph.node
+        if node.op_type in ("Clip", "Max")
+        for name in node.input
+        if name in constants and constants[name].size == 1
+    ]
+    assert sorted(floor for floor in floors if floor > 0)[:4] == pytest.approx(
+        [1e-14, 1e-8, 1e-8, 1e-8], rel=1e-5
+    )
