@@ -274,12 +274,12 @@ def test_couples_are_for_objectives_that_learn_from_them() -> None:
 
 
 def test_new_settings_at_their_defaults_leave_the_digest_of_a_recipe() -> None:
-    """Runs begun before there were couples, grammars and public text can be resumed."""
+    """Runs begun before there were couples, grammars, public text and wordings can be resumed."""
     recipe = load_recipe("reflow")
     plain = to_dict(recipe)
     for name in ("codec", "couples", "public_text", "quantization", "sample_seconds", "text"):
         del plain["generator"][name]
-    del plain["data"]["captions"]
+    del plain["data"]["captions"], plain["text_wordings"]
     assert recipe.digest() == dict_digest(plain)
     for override in ("generator.couples=somewhere", "data.captions=digits"):
         assert load_recipe("reflow", [override]).digest() != recipe.digest()
