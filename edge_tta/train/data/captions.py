@@ -166,14 +166,15 @@ class Captioner:
         text = (
             _pick(rng, words.wordings) if words.wordings and rng.random() < 0.7 else self.phrase(label, rng)
         )
-        if self.contexts and rng.random() < 0.35:
-            text = f"{text} {_pick(rng, self.contexts)}"
-        return self.finish(text, rng)
+        return self._in_context(text, rng, 0.35)
 
     def wording(self, label: str, rng: Generator, context_share: float) -> str:
         """One of the free wordings of a label that has any, followed by a scene with this probability."""
-        text = _pick(rng, self.words(label).wordings)
-        if self.contexts and rng.random() < context_share:
+        return self._in_context(_pick(rng, self.words(label).wordings), rng, context_share)
+
+    def _in_context(self, text: str, rng: Generator, share: float) -> str:
+        """The text as it may be typed, followed by a scene with this probability."""
+        if self.contexts and rng.random() < share:
             text = f"{text} {_pick(rng, self.contexts)}"
         return self.finish(text, rng)
 
