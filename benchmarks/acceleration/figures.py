@@ -28,6 +28,14 @@ class Kind:
         )
         return f"{value} ({low} to {high})"
 
+    def pair(self, first: Pooled, second: Pooled) -> str:
+        """Two intervals side by side."""
+        one, other = (
+            f"{self.factor * side.low:.{self.digits}f} to {self.factor * side.high:.{self.digits}f}"
+            for side in (first, second)
+        )
+        return f"{one} against {other}"
+
 
 KINDS = (
     Kind("frechet", "Fréchet distance", "lower is better"),

@@ -8,8 +8,9 @@ from pathlib import Path
 from benchmarks.acceleration.charts import quality_charts, training_charts
 from benchmarks.acceleration.figures import BY_NAME, KINDS, STRAIGHTNESS, Kind
 from benchmarks.acceleration.plan import Entry
+from benchmarks.acceleration.promises import promises
 from benchmarks.acceleration.records import EvaluationRecord, Record, StudyRecord, TrainingRecord
-from benchmarks.acceleration.verdicts import Outcomes, Pooled, relation
+from benchmarks.acceleration.verdicts import Outcomes
 from benchmarks.markdown import table
 from benchmarks.plots import write_charts
 from edge_tta.audio import write_file
@@ -69,7 +70,7 @@ def markdown(outcomes: Outcomes, pictures: Iterable[str]) -> str:
     lines += ["## Methods by steps", ""]
     for kind in KINDS:
         lines += _by_steps(outcomes, kind)
-    lines += _promises(outcomes)
+    lines += promises(outcomes)
     lines += _costs(outcomes)
     if study.ablations:
         lines += ["## Ablations", ""]
@@ -135,49 +136,6 @@ def _by_steps(outcomes: Outcomes, kind: Kind) -> list[str]:
         rows.append(["real validation clips", kind.show(real), *[""] * (len(steps) - 1)])
     head = ["method", *(f"{count} step{'s' if count > 1 else ''}" for count in steps)]
     return [f"### {kind.title}", "", f"{kind.better[0].upper()}{kind.better[1:]}.", "", *table(head, rows)]
-
-
-def _promises(outcomes: Outcomes) -> list[str]:
-    """One step against flow matching, against many steps of the same weights, and many steps against flow matching."""
-    study = outcomes.study
-    few, many, kind = study.steps[0], study.steps[-1], BY_NAME["frechet"]
-    base_few, base_many = (outcomes.figure(study.baseline, count, "frechet") for count in (few, many))
-    rows = []
-    for entry in study.methods():
-        own_few, own_many = (outcomes.figure(entry.name, count, "frechet") for count in (few, many))
-        kept = "–"
-        if entry.name != study.baseline and base_many is not None and own_many is not None:
-            words = {"below": "better", "above": "lost", "inconclusive": "inconclusive"}
-            kept = f"{words[relation(own_many, base_many)]} ({_pair(kind, own_many, base_many)})"
-        rows.append([entry.title, _ratio(base_few, own_few), _ratio(own_few, own_many), kept])
-    title = study.entry(study.baseline).title
-    head = ["method", f"{title} at {few} over it", f"its {few} over its {many}", f"quality at {many} kept?"]
-    return [
-        "## Is one step enough, and are many still good?",
-        "",
-        (
-            f"Ratios of Fréchet distances: how many times better than “{title}” at {few} step(s) (wanted: 5 or "
-            f"more), and how far from its own {many} steps (1.15 or less). The range takes the ends of both intervals."
-        ),
-        "",
-        *table(head, rows),
-    ]
-
-
-def _ratio(upper: Pooled | None, lower: Pooled | None) -> str:
-    if upper is None or lower is None or lower.value <= 0:
-        return "–"
-    low = max(0.0, upper.low) / lower.high
-    high = f"{upper.high / lower.low:.2f}" if lower.low > 0 else "∞"
-    return f"{upper.value / lower.value:.2f} ({low:.2f} to {high})"
-
-
-def _pair(kind: Kind, first: Pooled, second: Pooled) -> str:
-    one, other = (
-        [f"{kind.factor * value:.{kind.digits}f}" for value in (side.low, side.high)]
-        for side in (first, second)
-    )
-    return f"{one[0]} to {one[1]} against {other[0]} to {other[1]}"
 
 
 def _costs(outcomes: Outcomes) -> list[str]:
@@ -259,7 +217,7 @@ def _findings(outcomes: Outcomes) -> list[str]:
         if first is not None and second is not None:
             values = [f"{kind.factor * side.value:.{kind.digits}f}" for side in (first, second)]
             ours = f"{kind.title} {values[0]} against {values[1]}"
-            verdict = f"{verdict} ({_pair(kind, first, second)})"
+            verdict = f"{verdict} ({kind.pair(first, second)})"
         sides = f"`{finding.first}` {finding.relation} `{finding.second}`"
         rows.append([finding.source, finding.claim, finding.paper or "–", sides, ours, verdict])
     head = [
