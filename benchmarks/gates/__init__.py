@@ -1,0 +1,1 @@
+"""All targets of the design in one table, from recorded measurements."""
