@@ -56,8 +56,8 @@ def page(recorded: Recorded) -> str:
         "# What it must reach",
         "",
         (
-            "Made by `python -m benchmarks.gates -o docs/reports/gates.md` from the records of the commands named below; "
-            "[limits](limits.md) says what bounds each missed target and what was tried."
+            "Made by `python -m benchmarks.gates -o docs/reports/gates.md` from the records of the commands named "
+            "below; [limits](limits.md) says what bounds each missed target and what was tried."
         ),
         "",
         *_speed(recorded),
@@ -143,8 +143,8 @@ def _peers(recorded: Recorded) -> list[str]:
         "## Beside others and beside the machine",
         "",
         (
-            f"`python -m benchmarks.peers --threads {comparison.threads} --seconds {SECONDS:g} -o docs/reports/peers.md`; "
-            "a second of sound against a second of sound, everything in one run ([report](peers.md))."
+            f"`python -m benchmarks.peers --threads {comparison.threads} --seconds {SECONDS:g} "
+            "-o docs/reports/peers.md`; a second of sound against a second of sound, everything in one run ([report](peers.md))."
         ),
         "",
         *table(("what", "target", "subject", "measured (95 % interval)", "", "machine"), rows),
