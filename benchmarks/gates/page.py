@@ -144,7 +144,8 @@ def _peers(recorded: Recorded) -> list[str]:
         "",
         (
             f"`python -m benchmarks.peers --threads {comparison.threads} --seconds {SECONDS:g} "
-            "-o docs/reports/peers.md`; a second of sound against a second of sound, everything in one run ([report](peers.md))."
+            "-o docs/reports/peers.md`; a second of sound against a second of sound, everything in one run "
+            "([report](peers.md))."
         ),
         "",
         *table(("what", "target", "subject", "measured (95 % interval)", "", "machine"), rows),
