@@ -21,6 +21,7 @@ from edge_tta.bundle.manifest import STAGES, Variant
 from edge_tta.config import config_digest
 from edge_tta.errors import ConfigError
 from edge_tta.model.public_t5 import T5TextEncoder
+from export.onnx_fusions import fuse
 from export.recipe import VariantRecipe
 from export.t5_encoder import t5_encoder_graphs
 from export.variant import MAIN_OUTPUT, Arrays, ExportedVariant, ExportSource, measure_parity, stage_file
@@ -150,6 +151,8 @@ def export_onnx(stage: StageGraph) -> bytes:
     _name_weights(model, stage.module)
     _strip(model)
     onnx.checker.check_model(model, full_check=True)
+    fuse(model)
+    onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))
 
 

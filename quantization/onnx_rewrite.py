@@ -1,6 +1,7 @@
 """Layers of an ONNX graph in integers: the nodes that ONNX Runtime has fast kernels for.
 
-int8 per channel, dynamic inputs   DynamicQuantizeLinear and MatMulInteger, which are fused when a file is loaded
+int8 per channel, dynamic inputs   DynamicQuantizeLinear and MatMulInteger, which are fused when a file is loaded;
+                                   of a convolution's shifted copies the first comes before the copying
 int8 per channel, static inputs    QuantizeLinear and DequantizeLinear around a float MatMul, fused likewise; with a
                                    bias they would be fused to a float Gemm instead
 int4 or int8 in blocks             MatMulNBits; with quantized inputs at accuracy level 4, integer arithmetic
@@ -23,6 +24,7 @@ from edge_tta.errors import ConfigError
 from edge_tta.model.integers import QuantizedWeight, quantize_weight
 from edge_tta.model.scheme import Scheme
 from quantization.onnx_layers import by_output, kind_of, weights_of
+from quantization.onnx_unfold import round_before_unfolding
 
 Ranges = Mapping[str, tuple[float, float]]
 """Smallest and largest value of activations by the name of their tensor."""
@@ -46,6 +48,7 @@ def rewrite(model: onnx.ModelProto, schemes: Mapping[str, Scheme], ranges: Range
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
         nodes.extend(writer.replacement(node))
+    nodes = round_before_unfolding(nodes)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(writer.made.values())

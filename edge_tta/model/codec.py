@@ -170,14 +170,14 @@ class Decoder(nn.Module):
             for half, matrix in zip(("even", "odd"), matrices, strict=True):
                 self.register_buffer(f"{direction}_{half}", matrix, persistent=False)
         samples = gaussian_noise(NOISE_SEED, (config.noise_frames * geometry.hop,))
-        stft = geometry.analyse(torch.from_numpy(samples))
-        # Mean log-magnitude 0, so that a predicted mean log-magnitude stays unbiased under the noise. In double
-        # precision, or the number of threads that sum would show in the last bit and in the bytes of an export.
-        stft = stft / torch.exp(torch.log(stft.abs().double() + 1e-12).mean()).float()
+        # In double precision, or threads and the processor's FFT would show in the bytes of an export.
+        stft = geometry.analyse(torch.from_numpy(samples).double())
+        # Mean log-magnitude 0, so that a predicted mean log-magnitude stays unbiased under the noise.
+        stft = stft / torch.exp(torch.log(stft.abs() + 1e-12).mean())
         pair = torch.stack([stft.real, stft.imag])
         scale = pair.abs().max() / 127.0
         self.register_buffer("noise", torch.round(pair / scale).to(torch.int8), persistent=False)
-        self.register_buffer("noise_scale", scale, persistent=False)
+        self.register_buffer("noise_scale", scale.float(), persistent=False)
         bin_hz = audio.sample_rate / config.n_fft
         self.register_buffer("to_bins", band_matrix(geometry.bins, config.bands, bin_hz), persistent=False)
         # A running sum over the bins of a band matrix's product is a product with its running sum.
