@@ -26,14 +26,24 @@ class Fields:
         Raises:
             Malformed: truncated, or too many fields.
         """
+        for number, value, _ in self.spans(data):
+            yield number, value
+
+    def spans(self, data: memoryview) -> Iterator[tuple[int, int | memoryview, memoryview]]:
+        """Like ``read``, with the bytes of the whole field, its tag among them.
+
+        Raises:
+            Malformed: truncated, or too many fields.
+        """
         position = 0
         while position < len(data):
             self._counted()
+            start = position
             tag, position = _varint(data, position)
             number, wire = tag >> 3, tag & 7
             if wire == _VARINT:
                 value, position = _varint(data, position)
-                yield number, value
+                yield number, value, data[start:position]
             elif wire in (_FIXED64, _FIXED32, _LENGTH):
                 if wire == _LENGTH:
                     size, position = _varint(data, position)
@@ -41,7 +51,7 @@ class Fields:
                     size = 8 if wire == _FIXED64 else 4
                 if size > len(data) - position:
                     raise Malformed("a field reaches beyond the end of the file")
-                yield number, data[position : position + size]
+                yield number, data[position : position + size], data[start : position + size]
                 position += size
             else:
                 raise Malformed(f"wire type {wire}")
@@ -62,6 +72,20 @@ class Fields:
         self._count += 1
         if self._count > MAX_FIELDS:
             raise Malformed(f"more than {MAX_FIELDS} fields")
+
+
+def varint(value: int) -> bytes:
+    """A number from 0 on, seven bits a byte, the lowest first."""
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*found, value])
+
+
+def message_field(number: int, payload: bytes) -> bytes:
+    """A field that holds a message, text or bytes."""
+    return varint(number << 3 | _LENGTH) + varint(len(payload)) + payload
 
 
 def _varint(data: memoryview, position: int) -> tuple[int, int]:

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from edge_tta.bundle import Bundle
 from edge_tta.bundle.manifest import STAGES, StageFile
-from edge_tta.errors import BackendError
+from edge_tta.errors import BackendError, EdgeTTAError
 from edge_tta.runtime.backend import Floats, generator_inputs
 from edge_tta.runtime.failures import first_line
 from edge_tta.runtime.memory import give_back_freed_memory
+from edge_tta.runtime.onnx_weights import WEIGHTS, graph_without_weights
 
 _PROVIDERS = ["CPUExecutionProvider"]
 
@@ -49,14 +50,15 @@ class OrtBackend:
         self.precision: str = described.precision
         self.threads = threads
         self._sessions: dict[str, Any] = {}
-        options = _session_options(onnxruntime, threads)
-        for stage, entry in described.stages.items():
-            data = bundle.read(entry)
+        # The largest first: its file and its packed weights are there at once, and then nothing else is yet.
+        for stage, entry in sorted(described.stages.items(), key=lambda item: -item[1].bytes):
             try:
-                with _CREATION:
-                    session = onnxruntime.InferenceSession(data, options, providers=_PROVIDERS)
+                session = _session(onnxruntime, bundle.read(entry), threads)
+            except EdgeTTAError:
+                raise
             except Exception as error:  # ONNX Runtime raises its own C++ exception types
                 raise BackendError(f"ort: {stage} ({entry.file}) was refused: {first_line(error)}") from error
+            give_back_freed_memory()
             _check_interface(session, stage, entry)
             self._sessions[stage] = session
         assert set(self._sessions) == set(STAGES)
@@ -96,6 +98,18 @@ class OrtBackend:
         """See ``Backend``."""
         self._sessions.clear()
         give_back_freed_memory()
+
+
+def _session(onnxruntime: Any, data: bytes, threads: int) -> Any:
+    """A session of a verified file, which is not needed afterwards."""
+    options = _session_options(onnxruntime, threads)
+    graph = data
+    # Releases before 1.23 read whole files only.
+    if hasattr(options, "add_external_initializers_from_files_in_memory"):
+        graph = graph_without_weights(data)
+        options.add_external_initializers_from_files_in_memory([WEIGHTS], [data], [len(data)])
+    with _CREATION:
+        return onnxruntime.InferenceSession(graph, options, providers=_PROVIDERS)
 
 
 def _session_options(onnxruntime: Any, threads: int) -> Any:
