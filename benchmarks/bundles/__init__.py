@@ -1,0 +1,1 @@
+"""What bundles hold, as one document."""
