@@ -18,9 +18,9 @@ COMMAND = "edge-tta export CHECKPOINT --target onnx --target executorch --target
 
 NOTE = (
     "Signal-to-noise ratios, dB, are those that the export measured on its golden inputs against the float model: ONNX",
-    "and ExecuTorch variants by running them, Core ML's by running the saved package's program in an interpreter of our",
-    "own, in float arithmetic with its rounded weights. A decoder's ratio says little of what is heard, because its",
-    "phases are running sums.",
+    "and ExecuTorch variants by running them, Core ML's by running the saved package's program in an interpreter of",
+    "our own, in float arithmetic with its rounded weights. A decoder's ratio says little of what is heard, because",
+    "its phases are running sums.",
 )
 
 
@@ -55,7 +55,7 @@ def page(bundles: list[Bundle]) -> str:
         lines += [
             f"## {manifest.name} {manifest.version}",
             "",
-            f"`{bundle.digest[:12]}`, weights: {manifest.training_data.partition('.')[0]}. {tools}.",
+            f"`{bundle.digest[:12]}`, trained on: {manifest.training_data} Made with {tools}.",
             "",
             *table(
                 ("variant", "backend", "precision", "MB", *(name.replace("_", " ") for name in STAGES)),
