@@ -10,7 +10,6 @@ from pathlib import Path
 from benchmarks.peers.results import Block, OwnResult, PartResult
 from edge_tta.bundle import Bundle
 from edge_tta.errors import BackendError, MissingExtraError
-from edge_tta.model.presets import preset
 from edge_tta.runtime.apart import answer, ask
 from edge_tta.runtime.benchmark import MIN_RUNS
 from edge_tta.runtime.measurement import PROMPT, measure_apart
@@ -95,19 +94,12 @@ def result(bundle: Bundle, variant: str, seconds: float, counts: Counts, blocks:
 
 def _work(job: Job) -> Counts:
     from benchmarks.peers.counts import count_own
-    from export.recipe import join_recipes, load_export_recipe
-    from export.tiny import random_checkpoint, write_random_bundle
+    from export.random_weights import write_preset_bundle
 
     folder = Path(job.folder)
     if not (folder / "manifest.json").is_file():
         targets = ["onnx", *(["executorch"] if importlib.util.find_spec("executorch") else [])]
-        recipe = join_recipes([load_export_recipe(name) for name in targets], precisions=(PRECISION,))
-        checkpoint = random_checkpoint(preset(job.config), Bundle.open(None).tokenizer_bytes())
-        for module in (checkpoint.text_encoder, checkpoint.generator, checkpoint.codec):
-            for weight in module.parameters() if module else ():
-                # Checkpoints store bf16, and what is exactly that takes half the bytes in a bundle.
-                weight.data = weight.data.bfloat16().float()
-        write_random_bundle(checkpoint, folder, recipe)
+        write_preset_bundle(job.config, folder, targets, (PRECISION,))
     bundle = Bundle.open(folder)
     tokenizer = Tokenizer.from_bytes(bundle.tokenizer_bytes(), bundle.config.text_encoder.max_tokens)
     return Counts(count_own(bundle.config, job.seconds, len(tokenizer.encode(PROMPT).ids)))

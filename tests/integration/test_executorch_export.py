@@ -22,7 +22,8 @@ from edge_tta.model.presets import preset
 from edge_tta.runtime.et_program import EtProgram
 from edge_tta.runtime.golden import signal_to_noise_db
 from export.assemble import complete_parts
-from export.tiny import random_checkpoint, tiny_checkpoint
+from export.random_weights import random_checkpoint
+from export.tiny import tiny_checkpoint
 from export.to_executorch import PREFIXES, LoweredProgram, lower, xnnpack_modules
 from export.wrappers import ModelParts, StageGraph, stage_graphs
 from quantization.executorch import quantize_linears
