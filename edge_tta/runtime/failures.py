@@ -12,6 +12,9 @@ from edge_tta.errors import BackendError, EdgeTTAError
 from edge_tta.runtime.backend import Backend
 from edge_tta.runtime.request import StageName
 
+_OUT_OF_MEMORY = ("bad_alloc", "bfc_arena")
+"""How C++ says it, and the arena of ONNX Runtime, whose only failure it is."""
+
 
 @contextmanager
 def stage_failures(backend: Backend, stage: StageName) -> Iterator[None]:
@@ -25,7 +28,7 @@ def stage_failures(backend: Backend, stage: StageName) -> Iterator[None]:
     except EdgeTTAError:
         raise
     except Exception as error:
-        if isinstance(error, MemoryError) or "bad_alloc" in str(error):
+        if isinstance(error, MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY):
             raise BackendError(f"{backend.name}: {stage} needs more memory than there is") from error
         raise BackendError(f"{backend.name}: {stage} failed: {first_line(error)}") from error
 

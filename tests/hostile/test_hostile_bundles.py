@@ -442,7 +442,8 @@ def test_manifests_changed_at_random_are_refused_or_whole() -> None:
             outcomes["accepted"] += 1
             assert manifest.model_config_of_bundle().audio.max_seconds <= 60
             assert all(0 < entry.bytes < 2**31 and ".." not in entry.file for entry in manifest.files())
-        assert time.process_time() - started < 0.25
+        # Forty milliseconds; where others press on the processor's caches, ten times that.
+        assert time.process_time() - started < 1
     assert outcomes["refused"] > 300 and outcomes["accepted"] > 0
 
 

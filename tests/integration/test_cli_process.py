@@ -120,7 +120,7 @@ def test_signals_leave_nothing_behind(
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == code
+    assert process.returncode == code, stderr
     assert stderr == b"edge-tta: " + words + b"\n"
     names = [path.name for path in (work / "out").iterdir()]
     assert all(name.endswith(".wav") and not name.startswith(".") for name in names)
