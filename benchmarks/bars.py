@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.plots import COLOURS, fit
-from edge_tta.audio import write_file
 from edge_tta.errors import DataError, MissingExtraError
+from edge_tta.files import write_file
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw

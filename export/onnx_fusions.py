@@ -17,7 +17,8 @@ import onnx.numpy_helper
 import onnx.shape_inference
 from numpy.typing import NDArray
 
-CONTRIB = "com.microsoft"
+from quantization.onnx_graph import CONTRIB, Makers, declare_domains
+
 LAST_OF_FOUR = (3, -1)
 FIRST_POSITION, FLAT = "rotary.first_position", "modulation.flat"
 
@@ -34,8 +35,7 @@ def fuse(model: onnx.ModelProto) -> Counter[str]:
     fuser = _Fuser(model)
     found = Counter(modulations=fuser.modulations(), norms=fuser.norms(), rotations=fuser.rotations())
     fuser.finish()
-    if found["rotations"] and CONTRIB not in {entry.domain for entry in model.opset_import}:
-        model.opset_import.append(onnx.helper.make_opsetid(CONTRIB, 1))
+    declare_domains(model)
     return found
 
 
@@ -48,29 +48,26 @@ class _Fuser:
         self.constants = {tensor.name: tensor for tensor in self.graph.initializer}
         inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
         self.rows = {value.name for value in inferred if _is_one_row(value)}
-        self._index()
-
-    def _index(self) -> None:
-        self.makers = {output: node for node in self.nodes for output in node.output}
+        self.makers = Makers(self.nodes)
 
     def norms(self) -> int:
         """``Mul(x, Reciprocal(root))`` becomes ``Div(x, root)`` if it is the root of a mean and something small."""
         count = 0
         for position, node in enumerate(self.nodes):
             for place in range(2 if node.op_type == "Mul" else 0):
-                inverse = self._made(node.input[place], "Reciprocal")
+                inverse = self.makers.made(node.input[place], "Reciprocal")
                 if inverse is not None and self._is_root_mean(inverse.input[0]):
                     parts = [node.input[1 - place], inverse.input[0]]
                     self.nodes[position] = onnx.helper.make_node("Div", parts, node.output)
                     count += 1
                     break
-        self._index()
+        self.makers = Makers(self.nodes)
         return count
 
     def _is_root_mean(self, name: str) -> bool:
-        root = self._made(name, "Sqrt")
-        total = None if root is None else self._made(root.input[0], "Add")
-        return total is not None and self._made(total.input[0], "ReduceMean") is not None
+        root = self.makers.made(name, "Sqrt")
+        total = None if root is None else self.makers.made(root.input[0], "Add")
+        return total is not None and self.makers.made(total.input[0], "ReduceMean") is not None
 
     def rotations(self) -> int:
         """Halves a, b of x joined as (a cos - b sin, b cos + a sin), with tables of one row a position."""
@@ -84,23 +81,23 @@ class _Fuser:
                     "RotaryEmbedding", [x, FIRST_POSITION, cosine, sine], node.output, domain=CONTRIB
                 )
                 count += 1
-        self._index()
+        self.makers = Makers(self.nodes)
         return count
 
     def _rotation(self, node: onnx.NodeProto) -> tuple[str, str, str] | None:
         if node.op_type != "Concat" or len(node.input) != 2:
             return None
-        difference, total = self._made(node.input[0], "Sub"), self._made(node.input[1], "Add")
+        difference, total = self.makers.made(node.input[0], "Sub"), self.makers.made(node.input[1], "Add")
         if difference is None or total is None:
             return None
-        products = [self._made(name, "Mul") for side in (difference, total) for name in side.input]
+        products = [self.makers.made(name, "Mul") for side in (difference, total) for name in side.input]
         if any(product is None for product in products):
             return None
         (a, cosine), (b, sine), (c, cosine_again), (d, sine_again) = (
             p.input for p in products if p is not None
         )
-        split = self._made(a, "Split")
-        tables = self._made(cosine, "Cos"), self._made(sine, "Sin")
+        split = self.makers.made(a, "Split")
+        tables = self.makers.made(cosine, "Cos"), self.makers.made(sine, "Sin")
         if split is None or None in tables or len(split.input) > 1:
             return None
         if [a, b] != list(split.output) or [b, a] != [c, d] or [cosine, sine] != [cosine_again, sine_again]:
@@ -129,12 +126,12 @@ class _Fuser:
             nodes.append(fused)
             count += 1
         self.nodes = nodes
-        self._index()
+        self.makers = Makers(self.nodes)
         return count
 
     def _modulation(self, node: onnx.NodeProto) -> tuple[onnx.NodeProto, str, str] | None:
-        product = self._made(node.input[0], "Mul") if node.op_type == "Add" else None
-        norm = None if product is None else self._made(product.input[0], "LayerNormalization")
+        product = self.makers.made(node.input[0], "Mul") if node.op_type == "Add" else None
+        norm = None if product is None else self.makers.made(product.input[0], "LayerNormalization")
         if product is None or norm is None or len(norm.input) != 2 or norm.input[1] not in self.constants:
             return None
         ones = onnx.numpy_helper.to_array(self.constants[norm.input[1]])
@@ -158,10 +155,6 @@ class _Fuser:
 
     def _constant(self, name: str, array: NDArray[np.int64]) -> None:
         self.constants.setdefault(name, onnx.numpy_helper.from_array(array, name))
-
-    def _made(self, name: str, operator: str) -> onnx.NodeProto | None:
-        node = self.makers.get(name)
-        return node if node is not None and node.op_type == operator else None
 
 
 def _attribute(node: onnx.NodeProto, name: str) -> Any:

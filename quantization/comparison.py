@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from edge_tta.audio import write_file
 from edge_tta.bundle.manifest import STAGES
 from edge_tta.errors import OutputError
 from edge_tta.evaluate.spectral import log_mel_distance
+from edge_tta.files import write_file
 from edge_tta.runtime.device import cpu_features, cpu_model
 from quantization.calibration import (
     CalibrationRequest,

@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from edge_tta.errors import ConfigError
 from edge_tta.model.integers import QuantizedWeight, quantize_weight
 from edge_tta.model.scheme import Scheme
+from quantization.onnx_graph import CONTRIB, declare_domains
 from quantization.onnx_layers import by_output, kind_of, weights_of
 from quantization.onnx_unfold import round_before_unfolding
 
 Ranges = Mapping[str, tuple[float, float]]
 """Smallest and largest value of activations by the name of their tensor."""
-CONTRIB = "com.microsoft"
 ACCURACY_INTEGER, ACCURACY_FLOAT = 4, 1
 """Accuracy levels of MatMulNBits: inputs rounded to int8, or left in float."""
 
@@ -52,9 +52,7 @@ def rewrite(model: onnx.ModelProto, schemes: Mapping[str, Scheme], ranges: Range
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(writer.made.values())
-    domains = {entry.domain for entry in model.opset_import}
-    for domain in sorted({node.domain for node in nodes} - domains):
-        model.opset_import.append(onnx.helper.make_opsetid(domain, 1))
+    declare_domains(model)
 
 
 class _Writer:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import onnx
 import onnx.helper
 
+from quantization.onnx_graph import Makers
+
 QUANTIZE = "DynamicQuantizeLinear"
 
 
@@ -48,7 +50,7 @@ def round_before_unfolding(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
 
     Left as they are: copies that something else reads too, and padding with anything but zeros.
     """
-    makers = {output: node for node in nodes for output in node.output}
+    makers = Makers(nodes)
     readers: dict[str, int] = {}
     for name in (name for node in nodes for name in node.input):
         readers[name] = readers.get(name, 0) + 1
@@ -67,14 +69,12 @@ def round_before_unfolding(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
     ]
 
 
-def _unfolding(
-    quantize: onnx.NodeProto, makers: dict[str, onnx.NodeProto], readers: dict[str, int]
-) -> _Unfolding | None:
-    concat = _made(quantize.input[0], "Concat", makers)
+def _unfolding(quantize: onnx.NodeProto, makers: Makers, readers: dict[str, int]) -> _Unfolding | None:
+    concat = makers.made(quantize.input[0], "Concat")
     if concat is None or readers[concat.output[0]] != 1:
         return None
-    slices = [_made(name, "Slice", makers) for name in concat.input]
-    pad = None if slices[0] is None else _made(slices[0].input[0], "Pad", makers)
+    slices = [makers.made(name, "Slice") for name in concat.input]
+    pad = None if slices[0] is None else makers.made(slices[0].input[0], "Pad")
     if pad is None or not _pads_with_zeros(pad):
         return None
     alone = all(
@@ -84,11 +84,6 @@ def _unfolding(
     if not alone or readers[pad.output[0]] != len(slices):
         return None
     return _Unfolding(pad, tuple(node for node in slices if node is not None), concat, quantize)
-
-
-def _made(name: str, operator: str, makers: dict[str, onnx.NodeProto]) -> onnx.NodeProto | None:
-    node = makers.get(name)
-    return node if node is not None and node.op_type == operator else None
 
 
 def _pads_with_zeros(pad: onnx.NodeProto) -> bool:

@@ -6,9 +6,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edge_tta.audio import write_file
 from edge_tta.errors import OutputError
 from edge_tta.evaluate.bar_chart import Bar, BarGroup, write_bars
+from edge_tta.files import write_file
 from quantization.sensitivity import Choice, LayerSensitivity, StageSensitivity
 
 SCHEMA = "sensitivity/1"

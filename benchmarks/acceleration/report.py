@@ -13,8 +13,8 @@ from benchmarks.acceleration.records import EvaluationRecord, Record, StudyRecor
 from benchmarks.acceleration.verdicts import Outcomes
 from benchmarks.markdown import table
 from benchmarks.plots import write_charts
-from edge_tta.audio import write_file
-from edge_tta.errors import DataError, OutputError
+from edge_tta.errors import DataError
+from edge_tta.files import make_folder, write_file
 
 DOCUMENT = "acceleration.md"
 QUALITY_PICTURE = "acceleration_quality.png"
@@ -32,10 +32,7 @@ def write_report(records: Sequence[Record], folder: Path) -> tuple[Path, ...]:
         OutputError: the folder cannot be written.
     """
     outcomes = outcomes_of(records)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made a folder ({error.strerror or error})") from error
+    make_folder(folder)
     pictures = {
         QUALITY_PICTURE: (quality_charts(outcomes), 2),
         TRAINING_PICTURE: (training_charts(outcomes), 3),

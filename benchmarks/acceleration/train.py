@@ -26,9 +26,9 @@ from benchmarks.acceleration.place import (
 from benchmarks.acceleration.plan import Entry
 from benchmarks.acceleration.records import CostRecord, TrainingRecord, to_line
 from benchmarks.acceleration.workshop import Workshop, copy_files, overrides_of, prepare, training_device
-from edge_tta.audio import write_file
 from edge_tta.config import dict_digest
 from edge_tta.errors import Cancelled, ConfigError, TrainingError
+from edge_tta.files import write_file
 from edge_tta.model.checkpoint import read_config
 from edge_tta.model.text_source import read_text_source
 from edge_tta.train.checkpoint import complete_checkpoints

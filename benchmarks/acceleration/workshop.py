@@ -12,8 +12,8 @@ import torch
 
 from benchmarks.acceleration.place import CHECKPOINT_FILES, files_of, source_of
 from benchmarks.acceleration.plan import NONE, START, STEPS_HERE, Entry, Study
-from edge_tta.audio import write_file
 from edge_tta.errors import OutputError
+from edge_tta.files import write_file
 from edge_tta.model.checkpoint import read_config
 
 Tell = Callable[[str], Any]

@@ -9,10 +9,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from benchmarks.command import run
 from benchmarks.markdown import table
 from edge_tta.bundle import Bundle
 from edge_tta.bundle.manifest import STAGES
-from edge_tta.errors import EdgeTTAError, OutputError
+from edge_tta.files import make_folder, write_file
 
 COMMAND = "edge-tta export CHECKPOINT --target onnx --target executorch --target coreml -o BUNDLE"
 
@@ -69,18 +70,14 @@ def page(bundles: list[Bundle]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; every expected failure is one line and an exit code."""
     options = parser().parse_args(arguments)
-    try:
+
+    def write() -> list[Path]:
         text = page([Bundle.open(folder) for folder in options.bundles])
-        try:
-            options.output.parent.mkdir(parents=True, exist_ok=True)
-            options.output.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"cannot write {options.output}: {error.strerror or error}") from error
-        print(options.output)
-    except EdgeTTAError as error:
-        print(f"benchmarks.bundles: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+        make_folder(options.output.parent)
+        write_file(options.output, text.encode())
+        return [options.output]
+
+    return run("benchmarks.bundles", write)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from benchmarks.command import run
 from benchmarks.gates.page import page
 from benchmarks.gates.recorded import read_reports
-from edge_tta.errors import EdgeTTAError, OutputError
+from edge_tta.files import make_folder, write_file
 
 REPORTS = Path("docs/reports")
 
@@ -29,18 +30,13 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; every expected failure is one line and an exit code."""
     options = parser().parse_args(arguments)
-    try:
-        text = page(read_reports(options.reports))
-        try:
-            options.output.parent.mkdir(parents=True, exist_ok=True)
-            options.output.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"cannot write {options.output}: {error.strerror or error}") from error
-        print(options.output)
-    except EdgeTTAError as error:
-        print(f"benchmarks.gates: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+
+    def write() -> list[Path]:
+        make_folder(options.output.parent)
+        write_file(options.output, page(read_reports(options.reports)).encode())
+        return [options.output]
+
+    return run("benchmarks.gates", write)
 
 
 if __name__ == "__main__":

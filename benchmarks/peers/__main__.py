@@ -10,12 +10,13 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
+from benchmarks.command import run
 from benchmarks.peers.compare import MIN_RUNS, Plan, compare
 from benchmarks.peers.report import write_report
 from benchmarks.peers.systems import PEERS
-from edge_tta.errors import EdgeTTAError
 from edge_tta.runtime.pipeline import checked_threads
 
 
@@ -37,17 +38,15 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; every expected failure is one line and an exit code."""
     options = parser().parse_args(arguments)
-    try:
+
+    def write() -> Iterable[Path]:
         threads = checked_threads(options.threads)
         plan = Plan(threads, options.seconds, options.runs, tuple(options.peers), options.tiny)
         with tempfile.TemporaryDirectory() as temporary:
             comparison = compare(plan, options.work or Path(temporary), _tell)
-        for path in write_report(comparison, options.output):
-            print(path)
-    except EdgeTTAError as error:
-        print(f"benchmarks.peers: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+        return write_report(comparison, options.output)
+
+    return run("benchmarks.peers", write)
 
 
 def _tell(what: str) -> None:

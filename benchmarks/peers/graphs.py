@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from benchmarks.peers.convolutions import TimeLastConv, replace_convolutions
 from benchmarks.peers.engines import SEED, build
 from benchmarks.peers.systems import Arrays, Part
-from edge_tta.audio import write_file
+from edge_tta.files import write_file
 from edge_tta.model.scheme import Scheme, StageScheme
 from export.to_onnx import export_onnx
 from export.wrappers import StageGraph

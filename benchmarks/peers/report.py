@@ -20,9 +20,8 @@ from benchmarks.peers.figures import (
 )
 from benchmarks.peers.published import PUBLISHED
 from benchmarks.peers.results import Block, Comparison, OwnResult, PeerResult
-from edge_tta.audio import write_file
 from edge_tta.bundle.manifest import STAGES
-from edge_tta.errors import OutputError
+from edge_tta.files import make_folder, write_file
 from edge_tta.runtime.contention import BUSY_CORES
 
 ENGINES = {"eager": "torch eager, fp32", "onnx": "ONNX, best form of every part"}
@@ -42,10 +41,7 @@ def write_report(comparison: Comparison, target: Path) -> tuple[Path, ...]:
         MissingExtraError: Pillow is not installed.
         OutputError: the files cannot be written.
     """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{target.parent}: cannot be made a folder ({error.strerror or error})") from error
+    make_folder(target.parent)
     data, picture = target.with_suffix(".json"), target.with_name(f"{target.stem}_stages.png")
     write_file(data, (json.dumps(asdict(comparison), allow_nan=False) + "\n").encode())
     write_bars("Shares of the stages (medians)", STAGES, _bars(comparison), picture)

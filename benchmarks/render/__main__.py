@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
+from benchmarks.command import run
 from benchmarks.render.records import read_records
 from benchmarks.render.report import write_report
-from edge_tta.errors import EdgeTTAError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,16 +28,14 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; every expected failure is one line and an exit code."""
     options = parser().parse_args(arguments)
-    try:
+
+    def write() -> Iterable[Path]:
         found = read_records(options.records)
         for reason in found.left_out:
             print(f"left out: {reason}", file=sys.stderr)
-        for path in write_report(found, options.output):
-            print(path)
-    except EdgeTTAError as error:
-        print(f"benchmarks.render: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+        return write_report(found, options.output)
+
+    return run("benchmarks.render", write)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,8 @@ from benchmarks.markdown import table
 from benchmarks.plots import write_charts
 from benchmarks.render.charts import seconds_charts, stage_bars, threads_charts
 from benchmarks.render.records import Found, Group, grouped
-from edge_tta.audio import write_file
 from edge_tta.bundle.manifest import STAGES
-from edge_tta.errors import OutputError
+from edge_tta.files import make_folder, write_file
 from edge_tta.runtime.benchmark import Distribution
 from edge_tta.runtime.contention import BUSY_CORES
 
@@ -32,10 +31,7 @@ def write_report(found: Found, folder: Path) -> tuple[Path, ...]:
         MissingExtraError: Pillow is not installed.
         OutputError: the folder cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made a folder ({error.strerror or error})") from error
+    make_folder(folder)
     groups = grouped(found.records)
     written, lines = [], ["# Benchmarks", "", *_reading()]
     for number, group in enumerate(groups, start=1):

@@ -10,10 +10,10 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from edge_tta.audio import sync_directory
 from edge_tta.bundle.manifest import MANIFEST_NAME, File, Manifest, canonical_json, parse_manifest, seal
 from edge_tta.bundle.store import Bundle
 from edge_tta.errors import BundleError, OutputError
+from edge_tta.files import sync_directory
 
 
 def describe(name: str, data: bytes) -> File:

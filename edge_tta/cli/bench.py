@@ -135,8 +135,8 @@ def _check_parent(path: Path | None) -> None:
 
 def _append_line(path: Path, line: str) -> None:
     """Add a line so that a failure leaves the old file as it was."""
-    from edge_tta.audio import write_file
     from edge_tta.errors import OutputError
+    from edge_tta.files import write_file
 
     try:
         old = path.read_bytes() if path.exists() else b""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_tta.audio import write_file
 from edge_tta.errors import DataError, MissingExtraError
+from edge_tta.files import write_file
 
 if TYPE_CHECKING:
     from PIL import Image

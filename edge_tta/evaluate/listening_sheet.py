@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_tta.audio import Audio, write_file
+from edge_tta.audio import Audio
 from edge_tta.bundle import Bundle
 from edge_tta.errors import ConfigError
 from edge_tta.evaluate.html import Markup, document, element
@@ -17,6 +17,7 @@ from edge_tta.evaluate.parity import Item, choose_prompts, make_items
 from edge_tta.evaluate.parity_pairs import player
 from edge_tta.evaluate.parity_sources import DEFAULT_PROMPTS, open_reference, read_suites
 from edge_tta.evaluate.run import make_directory
+from edge_tta.files import write_file
 from edge_tta.runtime import TextToAudio
 from edge_tta.runtime.backend import LoadedModel, load_variant
 from edge_tta.runtime.pipeline import default_threads

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_tta.audio import write_file
 from edge_tta.evaluate.statistics import Estimate
+from edge_tta.files import write_file
 
 if TYPE_CHECKING:
     from edge_tta.evaluate.embedder_figures import EmbedderFigures

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_tta.errors import DataError, OutputError
+from edge_tta.errors import DataError
 from edge_tta.evaluate.clips import METADATA_FILE, read_clips
 from edge_tta.evaluate.codec import Reconstruct, codec_figures
 from edge_tta.evaluate.contact_sheet import write_contact_sheet
@@ -19,6 +19,7 @@ from edge_tta.evaluate.results import SCHEMA, CodecReport, GeneratorReport, Prov
 from edge_tta.evaluate.spectral import FloatArray
 from edge_tta.evaluate.suite import Prompt, read_prompts
 from edge_tta.evaluate.tagger import load_tagger
+from edge_tta.files import make_folder
 
 __all__ = [
     "CodecReport",
@@ -51,10 +52,7 @@ def make_directory(path: Path) -> None:
     Raises:
         OutputError: it cannot be made.
     """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be made a folder ({error.strerror or error})") from error
+    make_folder(path)
 
 
 def evaluate_bundle(

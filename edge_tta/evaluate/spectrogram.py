@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from edge_tta.audio import write_file
 from edge_tta.errors import DataError, MissingExtraError
 from edge_tta.evaluate.spectral import MelSpec, log_mel
+from edge_tta.files import write_file
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from edge_tta.audio import write_file
 from edge_tta.errors import DataError, MissingExtraError
 from edge_tta.evaluate.spectral import FLOOR_DB, FloatArray, MelSpec, log_mel, mono
+from edge_tta.files import write_file
 
 if TYPE_CHECKING:
     from torch import nn

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_tta.audio import write_file
 from edge_tta.bundle import Bundle
 from edge_tta.errors import ConfigError
 from edge_tta.evaluate.gates import load_gates
@@ -38,6 +37,7 @@ from edge_tta.evaluate.parity_sources import (
 from edge_tta.evaluate.rendition import RenditionStore
 from edge_tta.evaluate.report import report_json
 from edge_tta.evaluate.run import make_directory
+from edge_tta.files import write_file
 from edge_tta.runtime.device import describe_device
 from edge_tta.runtime.pipeline import default_threads
 

@@ -10,9 +10,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_tta.audio import write_file
 from edge_tta.config import from_dict, to_dict
 from edge_tta.errors import ConfigError
+from edge_tta.files import write_file
 
 FILE = "text_source.json"
 

