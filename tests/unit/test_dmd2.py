@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -269,3 +270,22 @@ def test_the_method_trains_on_the_tiny_preset_and_stays_finite() -> None:
     assert sum(errors[-6:]) < sum(errors[:6])
     assert any(not torch.equal(old, new) for old, new in zip(before, generator.parameters(), strict=True))
     assert all(torch.equal(old, new) for old, new in zip(frozen, teacher.parameters(), strict=True))
+
+
+def test_teacher_and_fake_score_are_asked_in_plain_words() -> None:
+    """What is matched is the distribution of the plain words' sounds; the generator alone hears others."""
+    method = Dmd2().method(network(1), network(0).requires_grad_(False))
+    plain = condition_of(3)
+    told = replace(plain, tokens=plain.tokens + 1, pooled=plain.pooled + 1)
+    heard: dict[str, list[Tensor]] = {"generator": [], "teacher": [], "fake score": []}
+    networks = (method.generator, method.teacher, method.fake_score)
+    for (name, tokens), net in zip(heard.items(), networks, strict=True):
+        # A generator's interval comes before its text; the fake score has none.
+        place = 2 if name == "fake score" else 3
+        net.register_forward_pre_hook(lambda _, given, to=tokens, at=place: to.append(given[at]))
+    condition = replace(told, plain=plain)
+    for group in (FAKE_SCORE, GENERATOR):
+        method.losses(group, latents_of(3), condition, 0, generator_of(0))
+    assert all(torch.equal(tokens, told.tokens) for tokens in heard["generator"])
+    judged = [row for name in ("teacher", "fake score") for tokens in heard[name] for row in tokens.split(3)]
+    assert len(judged) > 3 and all(torch.equal(tokens, plain.tokens) for tokens in judged)

@@ -19,7 +19,8 @@ the mean over frames and channels of a row. It is applied as half the mean of (x
 - several steps: the generator is trained on what it meets at sampling, its own jumps renoised (section 4.4 and 4.5).
 
 The guidance scale of the teacher is given to generator and fake score as their input. The fake score is trained at the
-same pass as its classifier.
+same pass as its classifier. Where the generator is told other words than the teacher knows, teacher and fake score are
+asked in the plain ones: what is matched is the distribution of sounds that the plain words have.
 """
 
 from __future__ import annotations
@@ -158,6 +159,7 @@ class Dmd2:
         guidance = self.draw_guidance(real, draws)
         with torch.no_grad():
             data = self.generated(generator, real, condition, guidance, draws)
+        condition = condition.plain or condition
         count, time, noise = real.shape[0], self.draw_times(real, draws), normal_like(real, draws)
         z = interpolate(data, noise, time)
         if self.adversarial_weight == 0:
@@ -190,6 +192,7 @@ class Dmd2:
         """
         guidance = self.draw_guidance(like, draws)
         data = self.generated(generator, like, condition, guidance, draws)
+        condition = condition.plain or condition
         time = self.draw_times(like, draws)
         z = interpolate(data, normal_like(like, draws), time)
         real = guided_teacher_velocity(teacher, z.detach(), time, guidance, condition)
