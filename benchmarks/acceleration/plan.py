@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from edge_tta.config import from_dict
+from edge_tta.config import from_dict, to_dict
 from edge_tta.errors import ConfigError
 
 PACKAGED = Path(__file__).with_name("study.toml")
@@ -192,6 +192,21 @@ class Study:
                 wanted.update(entry.parents())
         return tuple(entry for entry in self.entries if entry.name in wanted)
 
+    def part(self, only: Iterable[str]) -> Study:
+        """The same with fewer entries, and the comparisons that are left."""
+        entries = self.select(only)
+        names = {entry.name for entry in entries}
+        return replace(
+            self,
+            entries=entries,
+            ablations=tuple(group for group in self.ablations if names.issuperset(group.entries)),
+            findings=tuple(
+                finding
+                for finding in self.findings
+                if names.issuperset(parse_side(side)[0] for side in (finding.first, finding.second))
+            ),
+        )
+
     def ancestors(self, name: str) -> tuple[str, ...]:
         """Entries whose training an entry's weights went through, the oldest first, itself last."""
         start = self.entry(name).start
@@ -217,6 +232,9 @@ def parse_side(text: str) -> tuple[str, int]:
 def load_study(path: Path = PACKAGED) -> Study:
     """Read a study strictly.
 
+    With ``like``, a file beside it, it is that study changed: ``only`` keeps some entries, those they start or learn
+    from, and the comparisons that are left; ``overrides`` come after the other's; other keys take the place of its own.
+
     Raises:
         ConfigError: unreadable file, unknown key, wrong type, or entries that do not fit together.
     """
@@ -224,4 +242,18 @@ def load_study(path: Path = PACKAGED) -> Study:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
-    return from_dict(Study, document)
+    if "like" not in document:
+        return from_dict(Study, document)
+    given = {name: document.pop(name) for name in ("like", "only") if name in document}
+    changes = from_dict(_Changes, given, path.name)
+    base = load_study(path.parent / changes.like).part(changes.only)
+    overrides = [*base.overrides, *document.pop("overrides", ())]
+    return from_dict(Study, {**to_dict(base), "overrides": overrides, **document})
+
+
+@dataclass(frozen=True)
+class _Changes:
+    """Of a file that changes another study."""
+
+    like: str
+    only: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from study_cases import PLAN, judge_arguments, train_arguments, write_desk
 
 from benchmarks.acceleration import costs, train
 from benchmarks.acceleration.__main__ import main
-from benchmarks.acceleration.plan import Budget, load_study
+from benchmarks.acceleration.plan import PACKAGED, Budget, load_study
 from benchmarks.acceleration.records import (
     Basis,
     CostRecord,
@@ -102,6 +102,42 @@ def test_a_plan_that_does_not_fit_is_refused(tmp_path: Path, change: tuple[str, 
     (tmp_path / "plan.toml").write_text(PLAN.replace(*change), encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
         load_study(tmp_path / "plan.toml")
+
+
+def test_a_plan_may_be_another_one_changed(desk: Path, tmp_path: Path) -> None:
+    whole = load_study(desk / "plan.toml")
+    (tmp_path / "plan.toml").write_text(PLAN, encoding="utf-8")
+    changed = tmp_path / "changed.toml"
+    changed.write_text(
+        'like = "plan.toml"\ntitle = "Other"\nonly = ["jumps"]\noverrides = ["loop.seed=3"]', encoding="utf-8"
+    )
+    study = load_study(changed)
+    assert [entry.name for entry in study.entries] == ["half", "jumps"]
+    assert study.title == "Other" and study.overrides == (*whole.overrides, "loop.seed=3")
+    assert (study.steps, study.budget, study.ablations) == (whole.steps, whole.budget, ())
+    assert all("flow" not in finding.first + finding.second for finding in study.findings)
+    changed.write_text('like = "plan.toml"', encoding="utf-8")
+    assert load_study(changed) == whole
+    for text, message in (
+        ('like = "plan.toml"\nonly = ["jump"]', "no entry 'jump'"),
+        ('like = "plan.toml"\ntitel = "x"', "did you mean 'title'"),
+        ('like = "none.toml"', "none.toml"),
+        ("like = 3", "changed.toml"),
+    ):
+        changed.write_text(text, encoding="utf-8")
+        with pytest.raises(ConfigError, match=message):
+            load_study(changed)
+
+
+def test_the_plan_for_speech_trains_as_the_recipe_for_speech_does() -> None:
+    study = load_study(PACKAGED.with_name("speech.toml"))
+    speech = load_recipe("speech-flow")
+    for entry in study.entries:
+        recipe = load_recipe(entry.recipe, [*study.overrides, *entry.overrides])
+        assert recipe.data.captions == speech.data.captions == "digits", entry.name
+        assert recipe.data.windows == speech.data.windows, entry.name
+        assert recipe.data.permissive_only is speech.data.permissive_only is False
+        assert recipe.generator is not None and recipe.generator.short_step_share == 0.0
 
 
 def test_entries_bring_their_starts_and_budgets_are_scaled(desk: Path) -> None:
