@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,6 @@ class Audio:
             OutputError: unknown suffix or sample format, a comment longer than ``MAX_COMMENT_BYTES``, or a rate or
                 channel count the format cannot hold.
         """
-        import soundfile
-
         if suffix.lower() not in FORMATS:
             raise OutputError(f"cannot write '{suffix}' files; use {' or '.join(FORMATS)}")
         if subtype not in SUBTYPES:
@@ -91,6 +90,15 @@ class Audio:
         data: NDArray[Any] = self.samples.T
         if stored == "PCM_16":
             data = np.clip(np.round(data * 32767.0), -32768, 32767).astype(np.int16)
+        # soundfile hands bytes over in callbacks, where an interrupt would be lost or end the process; signals are the
+        # main thread's, so no callback runs there.
+        with ThreadPoolExecutor(1, "encoding") as encoding:
+            return _without_clock(encoding.submit(self._encoded, kind, stored, data, comment).result())
+
+    def _encoded(self, kind: str, stored: str, data: NDArray[Any], comment: str) -> bytes:
+        """A file of samples [frames, channels]; see ``to_bytes``."""
+        import soundfile
+
         buffer = io.BytesIO()
         try:
             with soundfile.SoundFile(
@@ -103,7 +111,7 @@ class Audio:
             raise OutputError(
                 f"a {kind} file cannot hold {self.channels} channels at {self.sample_rate} Hz ({error.error_string})"
             ) from error
-        return _without_clock(buffer.getvalue())
+        return buffer.getvalue()
 
 
 def _without_clock(wav: bytes) -> bytes:

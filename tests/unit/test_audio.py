@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import wave
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,23 @@ def test_a_comment_that_would_be_lost_is_refused() -> None:
     sound().to_bytes(comment="x" * MAX_COMMENT_BYTES)
     with pytest.raises(OutputError, match="comment"):
         sound().to_bytes(comment="x" * (MAX_COMMENT_BYTES + 1))
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_no_byte_is_handed_over_where_a_signal_could_interrupt(
+    suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception in a callback of libsndfile is lost or ends the process; only the main thread gets signals."""
+    threads = set()
+
+    class Watched(io.BytesIO):
+        def write(self, data: Any) -> int:
+            threads.add(threading.current_thread())
+            return super().write(data)
+
+    monkeypatch.setattr("edge_tta.audio.io.BytesIO", Watched)
+    assert len(sound().to_bytes(suffix)) > 44
+    assert threads and threading.main_thread() not in threads
 
 
 @pytest.mark.parametrize("audio", [sound(9), Audio(np.zeros((1, 9), np.float32), 700_000)])
