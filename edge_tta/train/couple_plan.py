@@ -12,10 +12,10 @@ import numpy as np
 from edge_tta.config import dict_digest, to_dict
 from edge_tta.errors import ConfigError
 from edge_tta.flow.couples import Anchoring, Simulation
+from edge_tta.train.clips import read_catalog
 from edge_tta.train.data.windows import WindowPolicy
 from edge_tta.train.public_text import PublicTextConfig
 from edge_tta.train.recipes import Recipe
-from edge_tta.train.run import read_catalog
 
 
 @dataclass(frozen=True)

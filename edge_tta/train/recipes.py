@@ -23,6 +23,7 @@ STAGE_TABLES = ("codec", "text_encoder", "text_wordings", "generator", "tagger")
 
 LATER_SETTINGS: dict[tuple[str, str], Any] = {
     ("data", "captions"): "captions",
+    ("data", "latents"): "",
     ("generator", "codec"): "",
     ("generator", "couples"): "",
     ("generator", "public_text"): None,
@@ -43,6 +44,9 @@ class DataConfig:
     """"metadata" or "esc50"."""
     cache: str = "cache"
     """Where decoded clips and latents are kept."""
+    latents: str = ""
+    """Folder of encoded windows made by an earlier run (a ``latents-`` folder of its cache), in place of clips; all of
+    it is used."""
     permissive_only: bool = True
     """Leave out clips whose licence does not allow redistribution of what is learnt from them."""
     min_bandwidth_hz: float = 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +14,15 @@ from edge_tta.config import ModelConfig, to_dict
 from edge_tta.errors import ConfigError, DataError
 from edge_tta.model.checkpoint import build_module, require_model
 from edge_tta.model.presets import preset
-from edge_tta.train.caption_features import CaptionFeatures
+from edge_tta.train.clips import Report, decoded_clips
 from edge_tta.train.couple_data import CoupleData, origin_of
 from edge_tta.train.data.captions import Captioner
-from edge_tta.train.data.catalog import (
-    Clip,
-    bandwidth_at_least,
-    permissive,
-    read_esc50,
-    read_metadata_csv,
-    select,
-)
-from edge_tta.train.data.decode import ClipCache, load_or_build_clip_cache
-from edge_tta.train.data.windows import WindowBuilder
-from edge_tta.train.frozen import FrozenParts, codec_digest, load_frozen, require_fit
-from edge_tta.train.latents import LatentSet, build_latent_shard
+from edge_tta.train.frozen import FrozenParts, load_frozen, require_fit
+from edge_tta.train.latent_sets import encode_captions, latent_sets
 from edge_tta.train.loop import Trainer
 from edge_tta.train.progress import Progress
 from edge_tta.train.public_text import with_public_text
-from edge_tta.train.recipes import DataConfig, Recipe, load_recipe
+from edge_tta.train.recipes import Recipe, load_recipe
 from edge_tta.train.stage import Stage
 from edge_tta.train.stages.codec import CodecStage
 from edge_tta.train.stages.generator import GeneratorStage
@@ -43,89 +33,6 @@ from edge_tta.train.track import Scalars
 from edge_tta.train.wordings import WordingPool
 
 logger = logging.getLogger(__name__)
-
-Report = Callable[[str, int, int], Any]
-
-SHARD_WINDOWS = 250
-"""Windows encoded and stored at a time; an interrupted build goes on at the next shard."""
-
-
-def read_catalog(config: DataConfig) -> list[Clip]:
-    """Clips of a data configuration, filtered.
-
-    Raises:
-        ConfigError: no folder or unknown layout.
-        DataError: unreadable metadata, or nothing left after filtering.
-    """
-    if not config.folder:
-        raise ConfigError("give data.folder, the folder of training clips (--set data.folder=PATH)")
-    readers: dict[str, Callable[[Path], list[Clip]]] = {"metadata": read_metadata_csv, "esc50": read_esc50}
-    if config.layout not in readers:
-        raise ConfigError(f"data.layout '{config.layout}' is unknown; use {' or '.join(readers)}")
-    conditions: list[Callable[[Clip], bool]] = [bandwidth_at_least(config.min_bandwidth_hz)]
-    if config.permissive_only:
-        conditions.append(permissive)
-    clips = select(readers[config.layout](Path(config.folder)), *conditions)
-    if not clips:
-        raise DataError(f"{config.folder}: no clips are left after filtering by licence and bandwidth")
-    return clips
-
-
-def _decoded(recipe: Recipe, sample_rate: int, report: Report) -> tuple[list[Clip], ClipCache]:
-    clips = read_catalog(recipe.data)
-    cache = load_or_build_clip_cache(
-        clips, Path(recipe.data.cache), sample_rate, lambda done, total: report("decoding clips", done, total)
-    )
-    return clips, cache
-
-
-def _latent_sets(
-    recipe: Recipe,
-    model: ModelConfig,
-    frozen: FrozenParts,
-    report: Report,
-    splits: tuple[str, ...] = ("train", "val"),
-) -> list[LatentSet | None]:
-    """Cached latents of training and validation windows; None for a split without clips."""
-    clips, cache = _decoded(recipe, model.audio.sample_rate, report)
-    key = f"{codec_digest(frozen.codec_directory)[:16]}-{recipe.data.seed}"
-    if recipe.data.captions != DataConfig.captions:
-        key += f"-{Path(recipe.data.captions).stem}"
-    folder = Path(recipe.data.cache) / f"latents-{recipe.preset}-{key}"
-    captioner = Captioner.load(recipe.data.captions)
-    totals = {"train": recipe.data.num_windows, "val": recipe.data.num_validation_windows}
-    sets: list[LatentSet | None] = []
-    for split in splits:
-        total = totals[split]
-        if not any(clip.split == split for clip in clips):
-            sets.append(None)
-            continue
-        builder = WindowBuilder(clips, cache, captioner, recipe.data.windows, split)
-        shards = []
-        for start in range(0, total, SHARD_WINDOWS):
-            path = folder / f"{split}-{start // SHARD_WINDOWS:04d}.npz"
-            count = min(SHARD_WINDOWS, total - start)
-            if not path.is_file():
-                offset, what = start, f"encoding {split} windows"
-
-                def tell(
-                    done: int, _: int, offset: int = offset, what: str = what, total: int = total
-                ) -> None:
-                    report(what, offset + done, total)
-
-                seed = recipe.data.seed + start // SHARD_WINDOWS
-                build_latent_shard(path, builder, frozen.codec, model.audio, count, seed, tell)
-            shards.append(path)
-        decoder = frozen.codec.decoder
-        latents = LatentSet(shards, decoder.latent_mean, decoder.latent_std, model.audio)
-        extra = recipe.generator.sample_prompts if recipe.generator is not None else ()
-        _encode(latents, {*latents.captions, *extra}, frozen, report)
-        sets.append(latents)
-    return sets
-
-
-def _encode(features: CaptionFeatures, captions: Iterable[str], frozen: FrozenParts, report: Report) -> None:
-    features.encode(frozen.text, captions, lambda done, total: report("encoding captions", done, total))
 
 
 def frozen_parts(recipe: Recipe, model: ModelConfig) -> FrozenParts:
@@ -155,7 +62,7 @@ def _generator_stage(recipe: Recipe, model: ModelConfig, report: Report) -> Gene
     assert recipe.generator is not None
     frozen = frozen_parts(recipe, model)
     if not recipe.generator.couples:
-        train, validation = _latent_sets(recipe, model, frozen, report)
+        train, validation = latent_sets(recipe, model, frozen, report)
         if train is None:
             raise DataError(f"{recipe.data.folder}: no clips in the train split")
         wordings = None
@@ -163,12 +70,13 @@ def _generator_stage(recipe: Recipe, model: ModelConfig, report: Report) -> Gene
             labels = [label for record in train.records for label in record["labels"]]
             captioner = Captioner.load(recipe.data.captions)
             wordings = WordingPool(recipe.generator.text, captioner, labels, train, recipe.data.seed)
-            _encode(train, wordings.captions, frozen, report)
+            encode_captions(train, wordings.captions, frozen, report)
         return GeneratorStage(recipe.generator, model, train, validation, frozen, wordings)
     couples = CoupleData(Path(recipe.generator.couples), origin_of(frozen.codec, frozen.text))
-    _encode(couples, {*couples.captions, *recipe.generator.sample_prompts}, frozen, report)
-    # Couples need no clips: without a folder there is nothing to validate on, and that is all.
-    held = _latent_sets(recipe, model, frozen, report, ("val",)) if recipe.data.folder else [None]
+    encode_captions(couples, {*couples.captions, *recipe.generator.sample_prompts}, frozen, report)
+    # Couples need no clips: without any there is nothing to validate on, and that is all.
+    given = recipe.data.folder or recipe.data.latents
+    held = latent_sets(recipe, model, frozen, report, ("val",)) if given else [None]
     return GeneratorStage(recipe.generator, model, couples, held[0], frozen)
 
 
@@ -187,13 +95,15 @@ def model_of(recipe: Recipe) -> ModelConfig:
 def build_stage(recipe: Recipe, model: ModelConfig, report: Report) -> Stage:
     """The stage of a recipe with its data loaded."""
     if recipe.codec is not None:
-        return CodecStage(recipe.codec, model, *_decoded(recipe, model.audio.sample_rate, report))
+        return CodecStage(recipe.codec, model, *decoded_clips(recipe.data, model.audio.sample_rate, report))
     if recipe.text_encoder is not None:
         return TextEncoderStage(recipe.text_encoder, model, Path(recipe.data.cache))
     if recipe.text_wordings is not None:
         return WordingStage(recipe.text_wordings, model, Path(recipe.checkpoint))
     if recipe.tagger is not None:
-        return TaggerStage(recipe.tagger, *_decoded(recipe, recipe.tagger.network.mel.sample_rate, report))
+        return TaggerStage(
+            recipe.tagger, *decoded_clips(recipe.data, recipe.tagger.network.mel.sample_rate, report)
+        )
     return _generator_stage(recipe, model, report)
 
 
