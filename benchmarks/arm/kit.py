@@ -6,6 +6,7 @@ import re
 import shutil
 import tomllib
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -104,6 +105,7 @@ class Kit:
         self.folder, self._tell, self._python = folder.absolute(), tell, python
         self._sources: list[Source] = []
 
+    @cached_property
     def emulator(self) -> Emulator:
         """A QEMU that is new enough: the system's, or else one of a newer Debian suite.
 

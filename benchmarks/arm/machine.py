@@ -86,7 +86,7 @@ def emulated(core: str, kit: Kit, log: Path | None = None) -> Machine:
     Raises:
         EmulationError: something cannot be made.
     """
-    words: list[str] = [str(kit.emulator().program), "-cpu", core, "-L", str(kit.root())]
+    words: list[str] = [str(kit.emulator.program), "-cpu", core, "-L", str(kit.root())]
     if log is not None:
         words += ["-d", "in_asm", "-D", str(log)]
     native = tuple(words)

@@ -63,7 +63,7 @@ def tool_versions(kit: Kit, bundle: Bundle) -> dict[str, str]:
         EmulationError: something cannot be made or is not installed here.
     """
     found = dict(requirement.split("==") for requirement in core_requirements())
-    found |= {"qemu": kit.emulator().version, "arm python": kit.python_of_root().name}
+    found |= {"qemu": kit.emulator.version, "arm python": kit.python_of_root().name}
     if executorch_variants(bundle):
         found["executorch"] = installed("executorch")
     return found
