@@ -17,6 +17,8 @@ MAX_OFFSET = 1e-3
 """A mean further from zero than this is taken out."""
 REPORTED_OFFSET = 0.05
 """Such a mean is no low rumble any more, it is a fault worth telling."""
+REPORTED_PEAK = 10.0
+"""A decoder makes phases anew, so many a sound peaks above full scale and is scaled; from here on it is a fault too."""
 
 
 def finish_waveform(waveform: Floats, frames: int, sample_rate: int) -> tuple[Floats, list[str]]:
@@ -41,8 +43,9 @@ def finish_waveform(waveform: Floats, frames: int, sample_rate: int) -> tuple[Fl
     peak = float(np.abs(samples).max())
     if peak > 1.0:
         samples /= np.float32(peak)
+    if peak > REPORTED_PEAK:
         warnings.append(f"the sound peaked at {20 * math.log10(peak):+.1f} dBFS and was scaled down to fit")
-    elif peak < SILENCE_PEAK:
+    if peak < SILENCE_PEAK:
         warnings.append("the sound is silent")
     fade = min(round(FADE_SECONDS * sample_rate), frames // 2)
     ramp = (0.5 - 0.5 * np.cos(np.pi * (np.arange(fade) + 0.5) / max(1, fade))).astype(np.float32)
