@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from edge_tta.evaluate.statistics import Estimate
 
 STUDENT = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom."""
+
+SIGNED = ("text_score",)
+"""Figures that may be negative."""
 
 Relation = Literal["below", "above", "inconclusive"]
 
@@ -28,12 +32,16 @@ class Pooled:
     seeds: int
 
 
-def pool(estimates: Sequence[Estimate]) -> Pooled:
+def pool(estimates: Sequence[Estimate], floor: float = -math.inf) -> Pooled:
     """Mean over seeds with an interval of 95 %.
 
     The bootstrap's half-width stays whole, since all seeds share prompts and reference clips; what seeds differ by is
     added in quadrature, as the interval of their mean by Student's t. One seed keeps its own interval, which does not
     tell how much another training run would differ.
+
+    Args:
+        estimates: one a seed.
+        floor: what the figure cannot be below, such as 0 for a distance; no interval reaches further.
     """
     values = [estimate.value for estimate in estimates]
     mean, count = statistics.fmean(values), len(values)
@@ -43,7 +51,8 @@ def pool(estimates: Sequence[Estimate]) -> Pooled:
         spread = quantile * statistics.stdev(values) / count**0.5
     down = statistics.fmean(max(0.0, estimate.value - estimate.low) for estimate in estimates)
     up = statistics.fmean(max(0.0, estimate.high - estimate.value) for estimate in estimates)
-    return Pooled(mean, mean - (down**2 + spread**2) ** 0.5, mean + (up**2 + spread**2) ** 0.5, count)
+    low = max(floor, mean - (down**2 + spread**2) ** 0.5)
+    return Pooled(mean, low, mean + (up**2 + spread**2) ** 0.5, count)
 
 
 def relation(first: Pooled, second: Pooled) -> Relation:
@@ -87,7 +96,7 @@ class Outcomes:
             for (owner, _, count), record in self.evaluations.items()
             if owner == entry and count == steps and name in record.figures
         ]
-        return pool(found) if found else None
+        return pool(found, -math.inf if name in SIGNED else 0.0) if found else None
 
     def failed(self, entry: str, steps: int) -> bool:
         """Whether an entry has no figures because training or sampling failed."""

@@ -419,6 +419,7 @@ def test_seeds_that_differ_widen_the_interval() -> None:
     equal = pool([Estimate(2.0, 1.5, 3.0, 8)] * 3)
     assert (equal.low, equal.high) == pytest.approx((1.5, 3.0))
     # Student's t with two degrees of freedom, standard deviation 1, three seeds.
+    assert pool([Estimate(value, value, value, 8) for value in (0.0, 2.0, 4.0)], 0.0).low == 0.0
     apart = pool([Estimate(value, value, value, 8) for value in (1.0, 2.0, 3.0)])
     assert apart.high - apart.value == pytest.approx(4.303 / 3**0.5)
     assert relation(Pooled(1, 0, 2, 1), Pooled(3, 2, 4, 1)) == "inconclusive"
