@@ -14,6 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
+from benchmarks.arm.cases import NUM_PROMPTS
 from benchmarks.arm.executorch_stages import Runners
 from benchmarks.arm.judge import compare
 from benchmarks.arm.kit import Kit
@@ -22,6 +23,7 @@ from benchmarks.arm.measure import Job
 from benchmarks.arm.report import summary, write_report
 from edge_tta.bundle import Bundle
 from edge_tta.errors import EdgeTTAError, GateError
+from edge_tta.evaluate.suite import find_prompts, read_prompts
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,7 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         bundles = tuple(Bundle.open(name) for name in options.bundle or [None])
         kit = Kit(options.work, _tell, sys.executable)
-        job = Job(bundles, kit, Runners(kit, _tell), _tell)
+        prompts = tuple(prompt.text for prompt in read_prompts(find_prompts("labels"))[:NUM_PROMPTS])
+        job = Job(bundles, kit, Runners(kit, _tell), prompts, _tell)
         found = compare(job, {core: CORES.get(core, "") for core in options.core})
         for line in summary(found):
             print(line)

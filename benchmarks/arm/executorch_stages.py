@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.arm.cases import Case, Cases, judge_stages
 from benchmarks.arm.errors import EmulationError
 from benchmarks.arm.kit import Compiler, Kit, installed
 from benchmarks.arm.machine import HERE, Machine
 from benchmarks.arm.steps import Tell, call, once
 from edge_tta.bundle import Bundle
-from edge_tta.bundle.entries import OUTPUTS, STAGES
 from edge_tta.errors import MissingExtraError
-from edge_tta.runtime.golden import signal_to_noise_db
 
 SOURCE = Path(__file__).with_name("runner.cpp")
 _LIBRARIES = ("", "_kernels_optimized", "_kernels_quantized", "_backend_xnnpack", "_threadpool")
@@ -91,33 +89,28 @@ class Runners:
         return once(self._kit.folder / name, made_from, fill) / "runner"
 
 
-def stage_inputs(golden: Mapping[str, NDArray[Any]], stage: str, name: str) -> NDArray[Any]:
-    """The float model's own input of a stage."""
-    return golden["noise" if (stage, name) == ("generator", "latent") else name]
-
-
-def check_stages(bundle: Bundle, machine: Machine, runners: Runners) -> list[dict[str, Any]]:
-    """Every stage of every ExecuTorch variant on the golden inputs, one thread.
+def check_stages(bundle: Bundle, machine: Machine, runners: Runners, cases: Cases) -> list[dict[str, Any]]:
+    """Every stage of every ExecuTorch variant on all requests, one thread.
 
     Returns:
-        Per stage: variant, stage, signal-to-noise ratio in dB and largest error against the float model.
+        Per stage: variant, stage, requests, signal-to-noise ratio in dB and largest error against the float model.
 
     Raises:
         EmulationError: the runner cannot be built, or fails.
         BundleError: a file of the bundle is damaged.
         MissingExtraError: executorch is not installed here.
     """
-    golden = bundle.golden()
     found = []
     for name in executorch_variants(bundle):
         stages = bundle.variants[name].stages
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
             for stage, entry in stages.items():
-                (place / stage).mkdir()
-                for index, port in enumerate(entry.inputs):
-                    values = stage_inputs(golden, stage, port.name)
-                    np.save(place / stage / f"input{index}.npy", np.ascontiguousarray(values))
+                for number, case in enumerate(cases[stage]):
+                    request = place / stage / str(number)
+                    request.mkdir(parents=True)
+                    for index, port in enumerate(entry.inputs):
+                        np.save(request / f"input{index}.npy", np.ascontiguousarray(case.inputs[port.name]))
             files = {entry.file: entry for entry in stages.values()}
             for number, entry in enumerate(files.values()):
                 program = place / f"program{number}.pte"
@@ -132,16 +125,13 @@ def check_stages(bundle: Bundle, machine: Machine, runners: Runners) -> list[dic
                     *methods,
                 ]
                 call(command, f"ExecuTorch on {machine.name}", environment=machine.environment)
-            for part in STAGES:
-                expected, actual = golden[OUTPUTS[part][0]], np.load(place / part / "output0.npy")
-                if expected.shape != actual.shape:
-                    raise EmulationError(f"{name}: {part} made {actual.shape}, not {expected.shape}")
-                found.append(
-                    {
-                        "variant": name,
-                        "stage": part,
-                        "snr_db": signal_to_noise_db(expected, actual),
-                        "max_abs_error": float(np.abs(expected - actual).max()),
-                    }
-                )
+
+            def answer(stage: str, number: int, _: Case, place: Path = place) -> NDArray[Any]:
+                output: NDArray[Any] = np.load(place / stage / str(number) / "output0.npy")
+                return output
+
+            try:
+                found += [{"variant": name, **stage} for stage in judge_stages(cases, answer)]
+            except ValueError as error:
+                raise EmulationError(f"{name}: {error}") from None
     return found

@@ -12,17 +12,17 @@ from typing import Any
 
 import soundfile
 
+from benchmarks.arm.cases import NUM_SOUNDS, SECONDS
+from benchmarks.arm.errors import EmulationError
 from benchmarks.arm.executorch_stages import executorch_variants
 from benchmarks.arm.machine import HERE
 from benchmarks.arm.measure import (
     EXECUTORCH,
     ONNX,
-    PROMPT,
-    SECONDS,
-    SEED,
     Job,
     measure,
     onnx_variants,
+    sound_files,
     sound_precisions,
     tool_versions,
 )
@@ -34,7 +34,7 @@ from edge_tta.runtime.golden import MAX_DEMANDED_DB
 GATE_DB = 0.5
 """How far below this machine's signal-to-noise ratio a core's may lie."""
 SOUND_GATE = 0.025
-"""How far above this machine's a sound's log10-mel distance to the float sound may lie: 0.5 dB."""
+"""How far above this machine's the mean log10-mel distance of its sounds to the float ones may lie: 0.5 dB."""
 
 
 def compare(job: Job, cores: Mapping[str, str]) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def compare(job: Job, cores: Mapping[str, str]) -> dict[str, Any]:
         The document that is written as JSON (docs/how-to/arm.md describes it).
 
     Raises:
-        RequestError: a bundle has nothing that can be compared.
+        RequestError: a bundle has nothing that can be compared, or nothing to compare with.
         EmulationError: a program is missing or fails.
     """
     for bundle in job.bundles:
@@ -66,7 +66,7 @@ def compare(job: Job, cores: Mapping[str, str]) -> dict[str, Any]:
     return {
         "schema": "arm-parity/1",
         "gates": {"stage_db": GATE_DB, "sound_log_mel": SOUND_GATE},
-        "request": {"prompt": PROMPT, "seconds": SECONDS, "seed": SEED},
+        "requests": {"prompts": len(job.prompts), "sounds": NUM_SOUNDS, "seconds": SECONDS},
         "versions": versions,
         "here": {key: first[key] for key in ("architecture", "python", "features")},
         "cores": judged,
@@ -109,30 +109,35 @@ def stage_verdict(stage: Mapping[str, Any], here_db: float) -> dict[str, Any]:
 
 
 def sound_verdict(record: Mapping[str, Any], here: Mapping[str, Any], bundle: Bundle) -> dict[str, Any]:
-    """Log10-mel distances of the core's sound to this machine's in the same precision and in the best there is.
+    """Mean log10-mel distances of the core's sounds to this machine's in the same precision and in the best there is.
 
     The second, beside this machine's own, is what is judged: a different rounding turns into a different phase, which
-    is not heard, and into a different spectrum, which is.
+    is not heard, and into a different spectrum, which is. A single sound says little: if it peaks above full
+    scale, its highest sample sets its level, and that one sample moves with every rounding.
     """
     precisions = sound_precisions(bundle)
     made, best = precisions[0], precisions[-1]
 
-    def distance(first: tuple[Mapping[str, Any], str], second: tuple[Mapping[str, Any], str]) -> float:
-        views = []
-        for source, precision in (first, second):
-            samples, rate = soundfile.read(
-                Path(source["sounds"]) / f"{bundle.name}-{precision}.wav", dtype="float32"
-            )
-            views.append(samples.T)
-        return log_mel_distance(views[0], views[1], rate)
+    def distance(first: Sequence[Path], second: Sequence[Path]) -> float:
+        return sum(_log_mel_distance(*pair) for pair in zip(first, second, strict=True)) / len(first)
 
-    on_core, on_here = distance((here, best), (record, made)), distance((here, best), (here, made))
+    wanted = sound_files(here, bundle, best)
+    core, own = sound_files(record, bundle, made), sound_files(here, bundle, made)
+    if not len(core) == len(own) == len(wanted) > 0:
+        raise EmulationError(f"{bundle.name}: {len(core)} sounds on the core, {len(own)} here; begin again")
+    on_core, on_here = distance(wanted, core), distance(wanted, own)
     return {
         "bundle": bundle.name,
         "precision": made,
         "against": best,
+        "sounds": len(core),
         "log_mel_distance": on_core,
         "here_log_mel_distance": on_here,
-        "between_machines": distance((here, made), (record, made)),
+        "between_machines": distance(own, core),
         "passed": on_core <= on_here + SOUND_GATE,
     }
+
+
+def _log_mel_distance(first: Path, second: Path) -> float:
+    views = [soundfile.read(path, dtype="float32", always_2d=True) for path in (first, second)]
+    return log_mel_distance(views[0][0].T, views[1][0].T, views[0][1])

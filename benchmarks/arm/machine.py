@@ -28,7 +28,7 @@ CORES = {
 }
 """What is emulated by default, and what sets it apart."""
 HERE = "here"
-_PROBE = Path(__file__).with_name("probe.py")
+_PROBE, _STAGES = (Path(__file__).with_name(name) for name in ("probe.py", "stages.py"))
 
 
 @dataclass(frozen=True)
@@ -52,22 +52,27 @@ class Machine:
         Raises:
             EmulationError: it printed none; says what it said instead.
         """
-        return self._json(
-            [*self.python, "-m", "edge_tta.cli", *arguments, "--json"], f"edge-tta {arguments[0]}"
-        )
+        command = [*self.python, "-m", "edge_tta.cli", *arguments, "--json"]
+        found: dict[str, Any] = self._json(command, f"edge-tta {arguments[0]}")
+        return found
 
     def probe(self) -> dict[str, Any]:
         """Processor features and a digest of the noise, see ``probe.py``."""
-        return self._json([*self.python, str(_PROBE)], "looking at the processor")
+        found: dict[str, Any] = self._json([*self.python, str(_PROBE)], "looking at the processor")
+        return found
 
-    def _json(self, command: Sequence[str], what: str) -> dict[str, Any]:
-        # A stage below its limit is exit code 4, printed figures all the same: judging them is what we are here for.
-        said = call(command, f"{what} on {self.name}", environment=self.environment, accepted=(0, 4))
+    def onnx_stages(self, bundle: Path, cases: Path, variants: Sequence[str]) -> list[dict[str, Any]]:
+        """What ``stages.py`` prints."""
+        command = [*self.python, str(_STAGES), str(bundle), str(cases), *variants]
+        found: list[dict[str, Any]] = self._json(command, "ONNX Runtime")
+        return found
+
+    def _json(self, command: Sequence[str], what: str) -> Any:
+        said = call(command, f"{what} on {self.name}", environment=self.environment)
         try:
-            document: dict[str, Any] = json.loads(said)
+            return json.loads(said)
         except json.JSONDecodeError:
             raise EmulationError(f"{what} on {self.name} printed no result") from None
-        return document
 
 
 def this_machine() -> Machine:

@@ -1,30 +1,34 @@
-"""What one machine makes of a bundle: every stage on the golden inputs, and a sound."""
+"""What one machine makes of a bundle: every stage on many requests, and some sounds."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arm.cases import NUM_SOUNDS, SECONDS, float_bundle, make_cases, read_cases, write_cases
 from benchmarks.arm.executorch_stages import Runners, check_stages, executorch_variants
 from benchmarks.arm.kit import CHECKOUT, Kit, core_requirements, installed
 from benchmarks.arm.machine import HERE, Machine, this_machine, traced
 from benchmarks.arm.steps import Tell
 from edge_tta.bundle import Bundle
 
-PROMPT, SECONDS, SEED = "rain on a tin roof", 1.0, 7
 ONNX, EXECUTORCH = "ONNX Runtime", "ExecuTorch"
 _MEASURING = (
+    "cases.py",
     "executorch_stages.py",
     "instructions.py",
     "machine.py",
     "measure.py",
     "probe.py",
     "runner.cpp",
+    "stages.py",
 )
 
 
@@ -36,12 +40,14 @@ class Job:
         bundles: opened bundles.
         kit: emulator, Arm system and compilers.
         runners: the ExecuTorch runner for each machine.
+        prompts: the requests, see ``cases``.
         tell: told what is being done.
     """
 
     bundles: tuple[Bundle, ...]
     kit: Kit
     runners: Runners
+    prompts: tuple[str, ...]
     tell: Tell
 
 
@@ -78,16 +84,20 @@ def measure(job: Job, name: str, bundle: Bundle) -> dict[str, Any]:
         bundle: one of the job's.
 
     Returns:
-        architecture, python, features, noise_sha256, stages (bundle, runtime, variant, stage, snr_db,
+        architecture, python, features, noise_sha256, stages (bundle, runtime, variant, stage, requests, snr_db,
         max_abs_error), instructions by runtime, and the folder of the sounds.
 
     Raises:
         EmulationError: a program is missing or fails.
+        RequestError: no bundle of the job has the float model.
     """
+    source = float_bundle(bundle, job.bundles)
     key = {
         "machine": name,
         "versions": tool_versions(job.kit, bundle),
         "bundle": bundle.digest,
+        "float": source.digest,
+        "prompts": job.prompts,
         "code": _code_digest(),
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
@@ -101,19 +111,21 @@ def measure(job: Job, name: str, bundle: Bundle) -> dict[str, Any]:
     record: dict[str, Any] = {"stages": [], "instructions": {}, "sounds": str(folder)}
     with _on(name, job.kit) as (machine, _):
         record |= machine.probe()
-    if onnx_variants(bundle):
+    asked = _cases(job, source)
+    if variants := onnx_variants(bundle):
         job.tell(f"{name}: {ONNX}, {bundle.name}")
         with _on(name, job.kit) as (machine, reached):
-            stages = _onnx_stages(machine, bundle)
+            stages = machine.onnx_stages(bundle.root, asked, variants)
         _add(record, bundle, ONNX, stages, reached)
         precisions = sound_precisions(bundle)
         for precision in precisions if name == HERE else precisions[:1]:
+            job.tell(f"{name}: {precision} sounds, {bundle.name}")
             with _on(name, job.kit) as (machine, _):
-                _make_sound(machine, bundle, precision, folder / f"{bundle.name}-{precision}.wav")
+                _make_sounds(machine, bundle, precision, job.prompts, folder)
     if executorch_variants(bundle):
         job.tell(f"{name}: {EXECUTORCH}, {bundle.name}")
         with _on(name, job.kit) as (machine, reached):
-            stages = check_stages(bundle, machine, job.runners)
+            stages = check_stages(bundle, machine, job.runners, read_cases(asked))
         _add(record, bundle, EXECUTORCH, stages, reached)
     part = file.with_suffix(".part")
     part.write_text(json.dumps(record), encoding="utf-8")
@@ -133,18 +145,34 @@ def _add(
     record["instructions"][runtime] = dict(reached)
 
 
-def _onnx_stages(machine: Machine, bundle: Bundle) -> list[dict[str, Any]]:
-    chosen = [word for name in onnx_variants(bundle) for word in ("--variant", name)]
-    numeric = machine.edge_tta("verify", str(bundle.root), "--numeric", *chosen)["numeric"]
-    keys = ("variant", "stage", "snr_db", "max_abs_error")
-    return [{key: stage[key] for key in keys} for stage in numeric]
+def _cases(job: Job, source: Bundle) -> Path:
+    """File of the requests with the float model's answers, made here once."""
+    key = json.dumps([source.digest, job.prompts, tool_versions(job.kit, source), _code_digest()])
+    file = job.kit.folder / "cases" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_cases(make_cases(source, job.prompts), file)
+    return file
 
 
-def _make_sound(machine: Machine, bundle: Bundle, precision: str, target: Path) -> None:
-    """A sound through ``edge-tta generate``, one thread."""
-    settings = {"seconds": SECONDS, "seed": SEED, "threads": 1, "backend": "ort", "precision": precision}
+def sound_files(record: Mapping[str, Any], bundle: Bundle, precision: str) -> list[Path]:
+    """The sounds of a record in one precision, in the order of the prompts."""
+    folder = Path(record["sounds"]) / f"{bundle.name}-{precision}"
+    return sorted(folder.glob("*.wav"))
+
+
+def _make_sounds(
+    machine: Machine, bundle: Bundle, precision: str, prompts: Sequence[str], folder: Path
+) -> None:
+    """Sounds of the first prompts through ``edge-tta generate``, one thread."""
+    target = folder / f"{bundle.name}-{precision}"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    asked = folder / "prompts.txt"
+    asked.write_text("\n".join(prompts[:NUM_SOUNDS]) + "\n", encoding="utf-8")
+    settings = {"seconds": SECONDS, "threads": 1, "backend": "ort", "precision": precision, "file": asked}
     words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
-    machine.edge_tta("generate", PROMPT, "--bundle", str(bundle.root), "-o", str(target), *words)
+    machine.edge_tta("generate", "--bundle", str(bundle.root), "-o", str(target), *words)
 
 
 def _code_digest() -> str:

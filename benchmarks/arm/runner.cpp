@@ -2,7 +2,8 @@
 //
 //   runner PROGRAM FOLDER THREADS METHOD...
 //
-// A method METHOD takes FOLDER/METHOD/input0.npy, input1.npy and so on, and writes output0.npy and so on beside them.
+// A method METHOD takes FOLDER/METHOD/0/input0.npy, input1.npy and so on, writes output0.npy and so on beside them, and
+// goes on with FOLDER/METHOD/1, 2 and so on.
 // Arrays are float32 or int64, C-contiguous, little-endian, format version 1.0 of NumPy (numpy.lib.format).
 
 #include <cstdint>
@@ -165,7 +166,10 @@ int main(int count, char** words) {
     }
     for (int index = 4; index < count; ++index) {
       what = words[index];
-      run(module, std::filesystem::path(words[2]) / what, what);
+      const auto requests = std::filesystem::path(words[2]) / what;
+      for (size_t request = 0; request == 0 || std::filesystem::exists(requests / std::to_string(request)); ++request) {
+        run(module, requests / std::to_string(request), what);
+      }
     }
   } catch (const std::exception& error) {
     std::cerr << what << ": " << error.what() << "\n";

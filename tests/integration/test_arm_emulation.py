@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -78,11 +79,15 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_the_runner_computes_and_keeps_shapes(runner: Path, program: Path, tmp_path: Path) -> None:
-    place = tmp_path / "rows"
-    place.mkdir()
+    place = tmp_path / "rows" / "0"
+    place.mkdir(parents=True)
     np.save(place / "input0.npy", np.array([3, 1]))
     np.save(place / "input1.npy", np.array([[0.5], [2.0]], dtype=np.float32))
+    shutil.copytree(place, tmp_path / "rows" / "1")
+    np.save(tmp_path / "rows" / "1" / "input0.npy", np.array([1, 3]))
     call([runner, program, tmp_path, "1", "rows"], "running")
+    swapped = np.array([[1.5, 2.0, 2.5], [18.0, 20.0, 22.0]], dtype=np.float32)
+    np.testing.assert_array_equal(np.load(tmp_path / "rows" / "1" / "output0.npy"), swapped)
     expected = np.array([[4.5, 5.0, 5.5], [6.0, 8.0, 10.0]], dtype=np.float32)
     np.testing.assert_array_equal(np.load(place / "output0.npy"), expected)
     np.testing.assert_array_equal(np.load(place / "output1.npy"), np.array([[1.0], [4.0]], dtype=np.float32))
@@ -90,8 +95,8 @@ def test_the_runner_computes_and_keeps_shapes(runner: Path, program: Path, tmp_p
 
 @pytest.mark.slow
 def test_the_runner_says_what_is_wrong(runner: Path, program: Path, tmp_path: Path) -> None:
-    place = tmp_path / "rows"
-    place.mkdir()
+    place = tmp_path / "rows" / "0"
+    place.mkdir(parents=True)
     np.save(place / "input0.npy", np.array([3, 1]))
     good = np.array([[0.5], [2.0]], dtype=np.float32)
 

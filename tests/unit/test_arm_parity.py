@@ -8,12 +8,13 @@ import stat
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import soundfile
 
-from benchmarks.arm import apt, kit, machine
+from benchmarks.arm import apt, cases, kit, machine, stages
 from benchmarks.arm.__main__ import main
 from benchmarks.arm.errors import EmulationError
 from benchmarks.arm.instructions import count_instructions
@@ -22,6 +23,7 @@ from benchmarks.arm.kit import Kit
 from benchmarks.arm.report import summary, write_report
 from benchmarks.arm.steps import call, once
 from edge_tta.bundle import Bundle
+from edge_tta.errors import RequestError
 
 LISTED = """\
 http://a.example/debian/ bookworm main
@@ -179,14 +181,19 @@ def test_a_stage_may_be_half_a_decibel_below_this_machine(here: float, there: fl
     assert stage_verdict({"snr_db": there}, here)["passed"] is passed
 
 
-def record(folder: Path, name: str, snr_db: float, noise: float, sha: str = "a") -> dict[str, Any]:
-    """A measured machine with sounds that differ by some noise."""
-    folder.mkdir()
+def record(
+    folder: Path, name: str, snr_db: float, noise: float, sha: str = "a", odd: float = 0.0
+) -> dict[str, Any]:
+    """A measured machine with sounds that differ by some noise, the last one by more."""
     time = np.arange(22050) / 44100
-    tone = 0.3 * np.sin(2 * np.pi * 440 * time)
-    hiss = np.random.default_rng(0).standard_normal(time.size)
     for precision, amount in (("fp32", 0.0), ("int8", noise)):
-        soundfile.write(folder / f"{name}-{precision}.wav", tone + 0.01 * (1 + amount) * hiss, 44100)
+        (folder / f"{name}-{precision}").mkdir(parents=True)
+        for seed in range(8):
+            tone = 0.3 * np.sin(2 * np.pi * (440 + seed) * time)
+            hiss = np.random.default_rng(seed).standard_normal(time.size)
+            share = amount + (odd if amount and seed == 7 else 0.0)
+            file = folder / f"{name}-{precision}" / f"{seed:03d}.wav"
+            soundfile.write(file, tone + 0.01 * (1 + share) * hiss, 44100)
     stage = {"bundle": name, "runtime": "ONNX Runtime", "variant": "ort-int8", "stage": "generator"}
     return {
         "architecture": "aarch64",
@@ -200,19 +207,25 @@ def record(folder: Path, name: str, snr_db: float, noise: float, sha: str = "a")
 
 
 @pytest.mark.parametrize(
-    ("snr_db", "noise", "sha", "passed"),
-    [(29.8, 0.1, "a", True), (28.0, 0.1, "a", False), (29.8, 3.0, "a", False), (29.8, 0.1, "b", False)],
+    ("snr_db", "noise", "sha", "odd", "passed"),
+    [
+        (29.8, 0.1, "a", 0.0, True),
+        (28.0, 0.1, "a", 0.0, False),
+        (29.8, 3.0, "a", 0.0, False),
+        (29.8, 0.1, "b", 0.0, False),
+        (29.8, 0.1, "a", 0.5, True),
+    ],
 )
-def test_a_core_passes_by_stages_sound_and_noise(
-    toy_bundle: Path, tmp_path: Path, snr_db: float, noise: float, sha: str, passed: bool
+def test_a_core_passes_by_stages_sounds_and_noise(
+    toy_bundle: Path, tmp_path: Path, snr_db: float, noise: float, sha: str, odd: float, passed: bool
 ) -> None:
     bundle = Bundle.open(toy_bundle)
     here = record(tmp_path / "here", bundle.name, 30.0, 0.1)
-    core = judge(record(tmp_path / "core", bundle.name, snr_db, noise, sha), here, bundle)
+    core = judge(record(tmp_path / "core", bundle.name, snr_db, noise, sha, odd), here, bundle)
     assert core["passed"] is passed
     found = {
         "gates": {"stage_db": 0.5, "sound_log_mel": 0.025},
-        "request": {"prompt": "rain", "seconds": 1.0, "seed": 7},
+        "requests": {"prompts": 32, "sounds": 8, "seconds": 1.0},
         "versions": {"qemu": "11.1", "onnxruntime": "1.31", "numpy": "2.4"},
         "here": here,
         "cores": [{"machine": "cortex-a76", "note": "", **join([core])}],
@@ -224,3 +237,53 @@ def test_a_core_passes_by_stages_sound_and_noise(
     assert f"{snr_db:.1f}" in text and "| 12 |" in text
     assert ("failed" in text.lower()) is not passed and ("Noise is equal" in text) is passed
     assert any("FAILED" in line for line in summary(found)) is not passed
+
+
+def test_a_core_with_fewer_sounds_is_not_judged(toy_bundle: Path, tmp_path: Path) -> None:
+    bundle = Bundle.open(toy_bundle)
+    here, core = (record(tmp_path / name, bundle.name, 30.0, 0.1) for name in ("here", "core"))
+    next((tmp_path / "core" / f"{bundle.name}-int8").iterdir()).unlink()
+    with pytest.raises(EmulationError, match="7 sounds on the core, 8 here"):
+        judge(core, here, bundle)
+
+
+def test_cases_come_from_the_float_model_and_survive_a_file(toy_bundle: Path, tmp_path: Path) -> None:
+    bundle = Bundle.open(toy_bundle)
+    made = cases.make_cases(bundle, ["rain", "a dog", *("wind",) * 8])
+    cases.write_cases(made, tmp_path / "cases.npz")
+    read = cases.read_cases(tmp_path / "cases.npz")
+    assert {stage: len(requests) for stage, requests in read.items()} == {
+        "text_encoder": 10,
+        "generator": cases.NUM_SOUNDS,
+        "decoder": cases.NUM_SOUNDS,
+    }
+    for stage, requests in made.items():
+        for case, other in zip(requests, read[stage], strict=True):
+            assert set(case.inputs) == set(other.inputs)
+            for name, value in case.inputs.items():
+                np.testing.assert_array_equal(value, other.inputs[name])
+    # One seed a request: noise differs where prompts do not.
+    first, second = (read["generator"][number].inputs["latent"] for number in (2, 3))
+    assert not np.array_equal(first, second)
+    (text, generator, decoder) = stages.check_variant(bundle, "ort-fp32", read)
+    assert text["requests"] == 10 and text["variant"] == "ort-fp32"
+    assert min(text["snr_db"], generator["snr_db"], decoder["snr_db"]) > 100
+
+
+def test_distance_is_over_all_requests_together() -> None:
+    loud, soft = np.full((1, 4), 10.0), np.full((1, 4), 1.0)
+    asked = {"decoder": [cases.Case({}, loud), cases.Case({}, soft)]}
+    (found,) = cases.judge_stages(asked, lambda _, number, case: case.expected + (number == 1))
+    assert found["snr_db"] == pytest.approx(10 * np.log10((400 + 4) / 4)) and found["max_abs_error"] == 1.0
+    with pytest.raises(ValueError, match=r"decoder made \(4,\), not \(1, 4\)"):
+        cases.judge_stages(asked, lambda _, __, case: case.expected[0])
+
+
+def test_the_float_model_may_be_in_another_bundle_of_the_same_model(toy_bundle: Path) -> None:
+    bundle = Bundle.open(toy_bundle)
+    without = Mock(manifest=bundle.manifest.model_copy(), variants={"et-xnnpack-int8": None})
+    assert cases.float_bundle(bundle, ()) is bundle
+    assert cases.float_bundle(without, (without, bundle)) is bundle
+    without.manifest = bundle.manifest.model_copy(update={"version": "0.0.1"})
+    with pytest.raises(RequestError, match="add a --bundle of the same model"):
+        cases.float_bundle(without, (without, bundle))
