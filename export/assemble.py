@@ -9,7 +9,8 @@ from typing import Any
 
 from edge_tta.bundle import Bundle
 from edge_tta.bundle.assemble import describe, write_bundle
-from edge_tta.bundle.manifest import Manifest, Provenance, TokenizerFile
+from edge_tta.bundle.entries import MIN_PART_BYTES
+from edge_tta.bundle.manifest import Manifest, Provenance, TokenizerFile, Variant
 from edge_tta.config import config_digest, to_dict
 from edge_tta.errors import ConfigError
 from edge_tta.model.checkpoint import ModelCheckpoint
@@ -28,6 +29,7 @@ def export_bundle(
     text: BundleText,
     recipe: ExportRecipe,
     on_progress: Callable[[str], Any] | None = None,
+    max_file_bytes: int | None = None,
 ) -> Bundle:
     """Export a complete checkpoint and write the bundle.
 
@@ -37,12 +39,15 @@ def export_bundle(
         text: what the bundle says about itself.
         recipe: variants to include; several targets are joined by ``export.recipe.join_recipes``.
         on_progress: told what is being done.
+        max_file_bytes: larger graphs are stored in parts of this size; None for one file each.
 
     Raises:
-        ConfigError: a part is missing, or a recipe does not fit.
+        ConfigError: a part is missing, or a recipe or ``max_file_bytes`` does not fit.
         MissingExtraError: a target needs a package that is absent.
         OutputError: the bundle cannot be written.
     """
+    if max_file_bytes is not None and max_file_bytes < MIN_PART_BYTES:
+        raise ConfigError(f"files of {max_file_bytes} bytes are too small, the least is {MIN_PART_BYTES}")
     parts, tokenizer_bytes = complete_parts(checkpoint)
     config = parts.config
     tokenizer = Tokenizer(tokenizer_bytes, config.text_encoder.max_tokens)
@@ -84,7 +89,7 @@ def export_bundle(
             **describe("tokenizer.model", tokenizer_bytes).model_dump(),
             max_tokens=config.text_encoder.max_tokens,
         ),
-        variants={name: variant.entry for name, variant in made.items()},
+        variants={name: in_parts(variant.entry, max_file_bytes, report) for name, variant in made.items()},
         generation=generation,
         golden=describe("golden.npz", files["golden.npz"]),
         model_card=describe("MODEL_CARD.md", files["MODEL_CARD.md"]),
@@ -93,6 +98,19 @@ def export_bundle(
     )
     report("writing")
     return write_bundle(target, manifest, files)
+
+
+def in_parts(variant: Variant, max_file_bytes: int | None, report: Callable[[str], Any]) -> Variant:
+    """The entry of a variant whose graphs are stored in files of at most so many bytes; Core ML's stay whole."""
+    large = {entry.file for entry in variant.files() if max_file_bytes and entry.bytes > max_file_bytes}
+    if large and variant.backend == "coreml":
+        report(f"{min(large)} is larger than was asked for: a Core ML package cannot be stored in parts")
+        return variant
+    stages = {
+        name: stage.model_copy(update={"part_bytes": max_file_bytes}) if stage.file in large else stage
+        for name, stage in variant.stages.items()
+    }
+    return variant.model_copy(update={"stages": stages})
 
 
 def complete_parts(checkpoint: ModelCheckpoint) -> tuple[ModelParts, bytes]:

@@ -28,7 +28,7 @@ from edge_tta.errors import DataError
 from edge_tta.evaluate.adherence import adherence
 from edge_tta.evaluate.clips import METADATA_FILE, Clip, load_clip, read_clips
 from edge_tta.evaluate.codec import stack_tags
-from edge_tta.evaluate.embedder_figures import Judged, compare
+from edge_tta.evaluate.embedder_figures import FRECHET_LIMIT, Judged, compare
 from edge_tta.evaluate.embedders import TaggerEmbedder
 from edge_tta.evaluate.frechet import frechet_estimate
 from edge_tta.evaluate.generated import REFERENCE_PER_LABEL, balanced
@@ -41,6 +41,7 @@ STRAIGHTNESS_CLIPS = 25
 """Clips that S(z) is taken of, about: each costs as much as a clip of 32 steps."""
 NAMES = {
     "frechet": "Fréchet distance",
+    "frechet_limit": FRECHET_LIMIT,
     "kl": "KL of labels, reference to clip",
     "text_score": "text score",
     "ccds": "conditional diversity (CCDS)",

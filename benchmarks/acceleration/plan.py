@@ -22,7 +22,7 @@ STEPS_HERE = "{steps}"
 
 SamplerKind = Literal["euler", "classifier-free", "ping-pong"]
 FigureName = Literal[
-    "frechet", "kl", "top1", "top5", "text_score", "ccds", "straightness", "seconds_per_clip"
+    "frechet", "frechet_limit", "kl", "top1", "top5", "text_score", "ccds", "straightness", "seconds_per_clip"
 ]
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -82,6 +82,8 @@ class Entry:
     """Whose weights it starts from: "start", "none", or an entry above."""
     teacher: str = NONE
     """Whose frozen weights teach: "start", "none", or an entry above."""
+    checkpoint: str = ""
+    """Folder with weights that are trained already, from where the command runs: they are judged as they are."""
     straightness: bool = True
     """False for a network that was never asked for an instantaneous velocity."""
 
@@ -90,6 +92,10 @@ class Entry:
             raise ConfigError(f"'{self.name}' is no entry name: use lower case letters, digits and hyphens")
         if not self.share > 0:
             raise ConfigError(f"{self.name}: share {self.share:g} must be above 0")
+        if self.checkpoint and (self.budget is not None or self.start != START or self.teacher != NONE):
+            raise ConfigError(
+                f"{self.name}: a checkpoint is judged as it is, without budget, start or teacher"
+            )
 
     @property
     def title(self) -> str:
@@ -214,6 +220,8 @@ class Study:
 
     def budget_of(self, entry: Entry, scale: float = 1.0) -> Budget:
         """Training of an entry beyond its start."""
+        if entry.checkpoint:
+            return Budget(steps=0)
         return (entry.budget or self.budget).scaled(entry.share * scale)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.acceleration.figures import BY_NAME
+from benchmarks.acceleration.plan import FigureName
 from benchmarks.acceleration.verdicts import Outcomes, Pooled, relation
 from benchmarks.markdown import table
 
@@ -10,12 +11,22 @@ from benchmarks.markdown import table
 def promises(outcomes: Outcomes) -> list[str]:
     """One step against flow matching, against many steps of the same weights, and many steps against flow matching."""
     study = outcomes.study
-    few, many, kind = study.steps[0], study.steps[-1], BY_NAME["frechet"]
-    real = outcomes.real("frechet")
-    base_few, base_many = (outcomes.figure(study.baseline, count, "frechet") for count in (few, many))
+    lines = ["## Is one step enough, and are many still good?", ""]
+    for name in ("frechet", "frechet_limit"):
+        if outcomes.figure(study.baseline, study.steps[0], name) is not None or name == "frechet":
+            lines += _promises(outcomes, name)
+    return lines
+
+
+def _promises(outcomes: Outcomes, figure: FigureName) -> list[str]:
+    """The ratios of one kind of Fréchet distance."""
+    study = outcomes.study
+    few, many, kind = study.steps[0], study.steps[-1], BY_NAME[figure]
+    real = outcomes.real(figure)
+    base_few, base_many = (outcomes.figure(study.baseline, count, figure) for count in (few, many))
     rows = []
     for entry in study.methods():
-        own_few, own_many = (outcomes.figure(entry.name, count, "frechet") for count in (few, many))
+        own_few, own_many = (outcomes.figure(entry.name, count, figure) for count in (few, many))
         kept = "–"
         if entry.name != study.baseline and base_many is not None and own_many is not None:
             words = {"below": "better", "above": "lost", "inconclusive": "inconclusive"}
@@ -30,7 +41,7 @@ def promises(outcomes: Outcomes) -> list[str]:
             ]
         )
     title, limit = study.entry(study.baseline).title, []
-    if real is not None and base_few is not None and base_few.value > real.value:
+    if real is not None and base_few is not None and base_few.value > real.value > 0:
         rows.append(
             ["real validation clips", _ratio(base_few, real), _closed(base_few, real, real), "–", "–"]
         )
@@ -49,11 +60,12 @@ def promises(outcomes: Outcomes) -> list[str]:
         f"its {few} over its {many}",
         f"quality at {many} kept?",
     ]
+    measured = (
+        "Ratios of Fréchet distances" if figure == "frechet" else "The same with distances of unlimited clips"
+    )
     return [
-        "## Is one step enough, and are many still good?",
-        "",
         (
-            f"Ratios of Fréchet distances: how many times better than “{title}” at {few} step(s) (wanted: 5 or "
+            f"{measured}: how many times better than “{title}” at {few} step(s) (wanted: 5 or "
             f"more), and how far from its own {many} steps (1.15 or less). The range takes the ends of both intervals."
         ),
         "",

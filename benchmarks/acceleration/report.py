@@ -66,7 +66,9 @@ def markdown(outcomes: Outcomes, pictures: Iterable[str]) -> str:
     lines = [f"# {study.title}", "", *_origin(outcomes)]
     lines += ["## Methods by steps", ""]
     for kind in KINDS:
-        lines += _by_steps(outcomes, kind)
+        # Records of before a figure was known have no table of it.
+        if any(kind.name in record.figures for record in outcomes.evaluations.values()):
+            lines += _by_steps(outcomes, kind)
     lines += promises(outcomes)
     lines += _costs(outcomes)
     if study.ablations:

@@ -116,9 +116,7 @@ def train_entry(shop: Workshop, entry: Entry, seed: int) -> TrainingRecord:
                 _run(shop, entry, seed, steps, place)
                 curves, final = read_curves(place.run / "log.jsonl")
             else:
-                copy_files(
-                    files_of(source_of(shop.work, shop.start, entry.start, seed), WEIGHTS), place.checkpoint
-                )
+                copy_files(_given_weights(shop, entry, seed), place.checkpoint)
         except TrainingError as error:
             failure = str(error)
             curves, final = read_curves(place.run / "log.jsonl")
@@ -151,8 +149,10 @@ def define(shop: Workshop, entry: Entry, seed: int) -> str:
     if budget.baseline_steps is not None:
         # Costs measured anew may buy another number of steps: that is another training.
         plain = {"baseline_steps": budget.baseline_steps, "relative_cost": _relative_cost(shop, entry)}
+    given = {"checkpoint": digest_of_files(_given_weights(shop, entry, seed))} if entry.checkpoint else {}
     return dict_digest(
         {
+            **given,
             "recipe": entry.recipe,
             "overrides": [*shop.study.overrides, *entry.overrides, *shop.overrides],
             "budget": plain,
@@ -163,6 +163,20 @@ def define(shop: Workshop, entry: Entry, seed: int) -> str:
             "seed": seed,
         }
     )
+
+
+def _given_weights(shop: Workshop, entry: Entry, seed: int) -> list[Path]:
+    """Files of the weights that an entry without training has.
+
+    Raises:
+        ConfigError: the checkpoint it names has none.
+    """
+    if not entry.checkpoint:
+        return files_of(source_of(shop.work, shop.start, entry.start, seed), WEIGHTS)
+    found = files_of(Path(entry.checkpoint), WEIGHTS)
+    if not found:
+        raise ConfigError(f"{entry.name}: {entry.checkpoint} has no generator")
+    return found
 
 
 def _relative_cost(shop: Workshop, entry: Entry) -> float | None:

@@ -57,7 +57,10 @@ def write_bundle(target: Path, manifest: Manifest, files: Mapping[str, bytes]) -
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
             for name, content in files.items():
-                _write(part / name, content)
+                rest = memoryview(content)
+                for path, size in wanted[name].stored():
+                    _write(part / path, rest[:size])
+                    rest = rest[size:]
             _write(part / MANIFEST_NAME, data)
             for directory in {path.parent for path in part.rglob("*")}:
                 sync_directory(directory)
@@ -119,7 +122,7 @@ def _exchange(part: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes | memoryview) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as stream:
         stream.write(content)

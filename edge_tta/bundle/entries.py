@@ -19,6 +19,9 @@ from edge_tta.bundle.coreml_package import check_companions
 MAX_PATH_PARTS = 8
 MAX_FILE_BYTES = 2**31 - 1
 """A protobuf message, and with it an ONNX file, ends below 2 GiB."""
+MAX_PARTS = 32
+MIN_PART_BYTES = 2**12
+"""Smallest part of a file that is stored in several: a bundle is not a heap of crumbs."""
 MANIFEST_NAME = "manifest.json"
 STAGES = ("text_encoder", "generator", "decoder")
 INPUTS = {
@@ -77,6 +80,10 @@ class File(Strict):
                 raise ValueError(f"'{self.file}' is not a portable file name")
         return self
 
+    def stored(self) -> list[tuple[str, int]]:
+        """Paths and sizes of the files on disk that make up this one, in their order."""
+        return [(self.file, self.bytes)]
+
 
 class Port(Strict):
     """Name, type and shape of a graph input or output; a dimension is a number or the name of a dynamic length."""
@@ -91,6 +98,32 @@ class StageFile(File):
 
     inputs: list[Port] = Field(max_length=16)
     outputs: list[Port] = Field(max_length=4)
+    part_bytes: int | None = Field(default=None, ge=MIN_PART_BYTES)
+    """Stored as ``FILE.part-01``, ``FILE.part-02`` and so on, each of so many bytes but the last; None: as one file."""
+
+    @model_validator(mode="after")
+    def _more_than_one_part(self) -> StageFile:
+        if self.part_bytes is not None and not self.part_bytes < self.bytes <= MAX_PARTS * self.part_bytes:
+            raise ValueError(f"'{self.file}': part_bytes asks for 2 to {MAX_PARTS} parts")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Bundles that need nothing new stay readable by releases that do not know the field.
+        document: dict[str, Any] = write(self)
+        if self.part_bytes is None:
+            del document["part_bytes"]
+        return document
+
+    def stored(self) -> list[tuple[str, int]]:
+        """Paths and sizes of the parts, or of the one file."""
+        if self.part_bytes is None:
+            return super().stored()
+        starts = range(0, self.bytes, self.part_bytes)
+        return [
+            (f"{self.file}.part-{number:02d}", min(self.part_bytes, self.bytes - start))
+            for number, start in enumerate(starts, start=1)
+        ]
 
 
 class Variant(Strict):
@@ -142,6 +175,8 @@ class Variant(Strict):
                 raise ValueError(
                     f"outputs of {name} are {', '.join(OUTPUTS[name])}, not {', '.join(outputs)}"
                 )
+        if self.backend == "coreml" and any(stage.part_bytes is not None for stage in self.stages.values()):
+            raise ValueError("a Core ML package cannot be stored in parts: Core ML opens it by its path")
         graphs = [stage.file for stage in self.stages.values()] if self.backend == "coreml" else []
         check_companions(graphs, [file.file for file in self.companions])
         if self.delegate != "xnnpack" and self.backend != "executorch":

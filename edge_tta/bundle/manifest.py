@@ -146,22 +146,26 @@ class Manifest(Strict):
 
     def _check_paths(self) -> None:
         """One meaning on every file system: no two spellings of a name, no file that is also a directory."""
-        files: dict[str, File] = {}
+        known: dict[str, File] = {}
+        owners: dict[str, str] = {}
         directories: dict[str, str] = {}
         for file in self.files():
-            known = files.setdefault(file.file.lower(), file)
-            if (known.file, known.sha256, known.bytes) != (file.file, file.sha256, file.bytes):
+            other = known.setdefault(file.file.lower(), file)
+            if (other.file, other.sha256, other.stored()) != (file.file, file.sha256, file.stored()):
                 raise ValueError(f"'{file.file}' is described twice, differently")
+            for path, _ in file.stored():
+                if owners.setdefault(path.lower(), file.file) != file.file:
+                    raise ValueError(f"'{path}' is described twice, differently")
             parts = file.file.split("/")
             for count in range(1, len(parts)):
                 directory = "/".join(parts[:count])
                 if directories.setdefault(directory.lower(), directory) != directory:
                     raise ValueError(f"'{directory}' is spelled in two ways")
-        if both := files.keys() & directories.keys():
+        if both := owners.keys() & directories.keys():
             raise ValueError(f"'{min(both)}' is a file and a directory")
-        if len(files) > MAX_FILES:
+        if len(owners) > MAX_FILES:
             raise ValueError(f"more than {MAX_FILES} files")
-        if sum(file.bytes for file in files.values()) > MAX_TOTAL_BYTES:
+        if sum(file.bytes for file in known.values()) > MAX_TOTAL_BYTES:
             raise ValueError(f"more than {MAX_TOTAL_BYTES} bytes in all")
 
     def model_config_of_bundle(self) -> ModelConfig:

@@ -106,7 +106,9 @@ class Bundle:
         Raises:
             BundleError: size or hash differ, or the graph is not acceptable.
         """
-        data = read_regular_file(self.root, entry.file, MAX_FILE_BYTES, entry.bytes)
+        data = b"".join(
+            read_regular_file(self.root, path, MAX_FILE_BYTES, size) for path, size in entry.stored()
+        )
         if hashlib.sha256(data).hexdigest() != entry.sha256:
             raise BundleError(f"{entry.file}: content does not match its SHA-256; the file is damaged")
         # The manifest lets graphs have no other suffix, and files of packages no other place.

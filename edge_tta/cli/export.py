@@ -36,6 +36,14 @@ def export(
             show_default=False,
         ),
     ] = None,
+    max_file: Annotated[
+        int | None,
+        typer.Option(
+            help="Store graphs larger than so many MiB in parts, where a host limits the size of files.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -56,7 +64,8 @@ def export(
     recipe = join_recipes([load_export_recipe(name) for name in target or ["onnx"]], precision, single_step)
     text = read_text(checkpoint)
     model = load_for_export(checkpoint, text_encoder)
-    bundle = export_bundle(model, output, text, recipe, on_progress=None if quiet else note)
+    limit = None if max_file is None else max_file * 2**20
+    bundle = export_bundle(model, output, text, recipe, None if quiet else note, limit)
     sizes = {name: variant.size() for name, variant in bundle.variants.items()}
     if json_output:
         parity = {name: variant.parity_snr_db for name, variant in bundle.variants.items()}

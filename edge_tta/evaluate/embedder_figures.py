@@ -12,6 +12,7 @@ import numpy.typing as npt
 from edge_tta.errors import DataError
 from edge_tta.evaluate.embedders import Embedder, Heard
 from edge_tta.evaluate.frechet import frechet_estimate
+from edge_tta.evaluate.frechet_limit import frechet_limit
 from edge_tta.evaluate.label_figures import (
     Direction,
     distribution_divergence,
@@ -20,6 +21,9 @@ from edge_tta.evaluate.label_figures import (
 )
 from edge_tta.evaluate.spectral import FloatArray
 from edge_tta.evaluate.statistics import Estimate, bootstrap, mean_estimate
+
+FRECHET_LIMIT = "Fréchet distance, unlimited clips"
+"""Name of the figure of ``frechet_limit``."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +163,13 @@ def compare(
         frechet = frechet_estimate(made, fixed, generator), frechet_estimate(found, fixed, generator)
     kinds = _kinds(reference, generator)
     rows: list[tuple[str, Estimate | None, Estimate | None]] = [("Fréchet distance", *frechet)]
+    # A generator of its own: the intervals of the other figures stay as they were without it.
+    own = generator.spawn(1)[0]
+    limits = (
+        frechet_limit(clips.heard.embeddings, reference.heard.embeddings, own, groups=clips.labels)
+        for clips in (generated, real)
+    )
+    rows.append((FRECHET_LIMIT, next(limits), next(limits)))
     rows += [(name, figure(generated), figure(real)) for name, figure in kinds.items()]
 
     def named(estimate: Estimate) -> Figure:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -66,6 +68,21 @@ def _few_distance(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64
     return max(0.0, float(np.sum((first.mean(axis=0) - second.mean(axis=0)) ** 2)) + trace)
 
 
+def distance_to(reference: npt.ArrayLike, most: int) -> Callable[[npt.NDArray[np.float64]], float]:
+    """The Fréchet distance of sets [n, D] to one reference [m, D], by the cheaper of two ways.
+
+    Args:
+        reference: held fixed.
+        most: largest n that will be asked for.
+    """
+    other = np.asarray(reference, dtype=np.float64)
+    fixed = moments(other)
+    if other.shape[1] > max(most, len(other)):
+        return lambda rows: _few_distance(other, rows)
+    root = _square_root(fixed[1])
+    return lambda rows: _distance(fixed, root, moments(rows))
+
+
 def frechet_estimate(
     judged: npt.ArrayLike, reference: npt.ArrayLike, generator: np.random.Generator, *, resamples: int = 100
 ) -> Estimate:
@@ -73,15 +90,9 @@ def frechet_estimate(
 
     Resampling repeats clips and so inflates the distance; the replicates are shifted to centre on the figure.
     """
-    array, other = np.asarray(judged, dtype=np.float64), np.asarray(reference, dtype=np.float64)
-    fixed = moments(other)
-    root = _square_root(fixed[1])
-    value = _distance(fixed, root, moments(array))
-    few = array.shape[1] > max(len(array), len(other))
-
-    def distance(rows: npt.NDArray[np.float64]) -> float:
-        return _few_distance(other, rows) if few else _distance(fixed, root, moments(rows))
-
+    array = np.asarray(judged, dtype=np.float64)
+    value = frechet_distance(reference, array)
+    distance = distance_to(reference, len(array))
     replicates = np.array(
         [distance(array[generator.integers(0, len(array), size=len(array))]) for _ in range(resamples)]
     )

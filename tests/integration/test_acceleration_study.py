@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from study_cases import PLAN, judge_arguments, train_arguments, write_desk
 
 from benchmarks.acceleration import costs, train
@@ -95,6 +95,7 @@ def test_the_packaged_plan_is_whole_and_every_recipe_takes_its_overrides() -> No
         (("jumps@1", "jumps@3"), "nothing is judged at 3 steps"),
         (("jumps@1", "jump@1"), "'jump' is compared"),
         (("steps = [1, 2]", "steps = [2, 1]"), "must rise"),
+        (('start = "half"', 'start = "half"\ncheckpoint = "x"'), "judged as it is, without"),
     ],
 )
 def test_a_plan_that_does_not_fit_is_refused(tmp_path: Path, change: tuple[str, str], message: str) -> None:
@@ -138,6 +139,42 @@ def test_the_plan_for_speech_trains_as_the_recipe_for_speech_does() -> None:
         assert recipe.data.windows == speech.data.windows, entry.name
         assert recipe.data.permissive_only is speech.data.permissive_only is False
         assert recipe.generator is not None and recipe.generator.short_step_share == 0.0
+
+
+def test_the_plan_of_the_shipped_model_trains_nothing() -> None:
+    study, root = load_study(PACKAGED.with_name("shipped.toml")), PACKAGED.parents[2]
+    assert {study.budget_of(entry) for entry in study.entries} == {Budget(steps=0)}
+    for entry in study.entries:
+        assert load_recipe(entry.recipe).generator is not None
+        assert (root / entry.checkpoint).is_dir()
+
+
+def test_weights_that_are_there_are_taken_as_they_are(desk: Path, tmp_path: Path) -> None:
+    plan = PLAN.replace('name = "flow"', f'name = "flow"\ncheckpoint = "{tmp_path / "ready"}"')
+    (tmp_path / "plan.toml").write_text(plan, encoding="utf-8")
+    study = load_study(tmp_path / "plan.toml")
+    shop = Workshop(study, desk / "start", desk / "clips", desk / "cache", tmp_path / "work")
+    entry = study.entry("flow")
+    with pytest.raises(ConfigError, match="ready has no generator"):
+        train.train_entry(shop, entry, 0)
+    (tmp_path / "ready").mkdir()
+    weights = load_file(desk / "start" / "generator.safetensors")
+    for factor in (2.0, 3.0):
+        save_file(
+            {name: factor * value for name, value in weights.items()},
+            tmp_path / "ready" / "generator.safetensors",
+        )
+        if factor == 3.0:
+            # Other weights are another entry.
+            with pytest.raises(ConfigError, match="another definition"):
+                train.train_entry(shop, entry, 0)
+            break
+        record = train.train_entry(shop, entry, 0)
+        assert (record.steps, record.failure) == (0, "")
+        kept = tmp_path / "work" / "flow" / "seed-0" / "checkpoint"
+        for name, value in load_file(kept / "generator.safetensors").items():
+            torch.testing.assert_close(value, factor * weights[name])
+        assert (kept / "tokenizer.model").is_file()
 
 
 def test_entries_bring_their_starts_and_budgets_are_scaled(desk: Path) -> None:

@@ -14,7 +14,7 @@ from edge_tta import GenerationRequest, TextToAudio
 from edge_tta.bundle import Bundle
 from edge_tta.bundle.manifest import STAGES, Generation
 from edge_tta.errors import ConfigError
-from export.assemble import export_bundle
+from export.assemble import export_bundle, in_parts
 from export.bundle_text import BundleText
 from export.recipe import ExportRecipe, VariantRecipe
 from export.tiny import tiny_checkpoint
@@ -97,6 +97,26 @@ def test_a_refused_recipe_is_told_before_any_work(tmp_path: Path, monkeypatch: p
     with pytest.raises(ConfigError, match=r"wrong\.toml: .*half as fast"):
         export_bundle(tiny_checkpoint(), tmp_path / "bundle", TEXT, ExportRecipe("test", variants))
     assert not (tmp_path / "bundle").exists()
+
+
+def test_large_graphs_are_stored_in_parts(tmp_path: Path) -> None:
+    recipe = ExportRecipe("test", (VariantRecipe("ort", "fp32"),))
+    with pytest.raises(ConfigError, match="too small"):
+        export_bundle(tiny_checkpoint(), tmp_path / "crumbs", TEXT, recipe, max_file_bytes=1000)
+    parted = export_bundle(tiny_checkpoint(), tmp_path / "parted", TEXT, recipe, max_file_bytes=30_000)
+    sizes = [path.stat().st_size for path in (tmp_path / "parted").rglob("*.onnx*")]
+    # The text encoder's 15 kB stay one file.
+    assert max(sizes) == 30_000 and len(sizes) == 5
+    assert sum(sizes) == parted.variants["ort-fp32"].size()
+
+
+def test_a_core_ml_package_stays_whole() -> None:
+    told: list[str] = []
+    whole = Bundle.open(Path(__file__).parents[1] / "golden" / "edge-tiny").variants["ort-fp32"]
+    package = whole.model_copy(update={"backend": "coreml"})
+    assert in_parts(package, 20_000, told.append) is package
+    assert len(told) == 1 and "Core ML package cannot be stored in parts" in told[0]
+    assert in_parts(whole, None, told.append) == whole and len(told) == 1
 
 
 def test_floors_under_roots_are_in_the_graph() -> None:

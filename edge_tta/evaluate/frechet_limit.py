@@ -1,0 +1,86 @@
+"""The Fréchet distance that unlimited clips would have, from those that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_tta.evaluate.frechet import distance_to
+from edge_tta.evaluate.statistics import Estimate
+
+MIN_CLIPS = 40
+"""Fewer say nothing of how a distance falls with their number."""
+SIZES, SMALLEST_SHARE, DRAWS = 6, 0.5, 6
+"""Sizes of subsets, from all clips down to this share of them, and subsets of each size."""
+BLOCKS = 20
+"""Parts that are left out in turn for the interval."""
+_NORMAL_95 = 1.96
+
+Floats = npt.NDArray[np.float64]
+Distance = Callable[[Floats], float]
+
+
+def frechet_limit(
+    judged: npt.ArrayLike,
+    reference: npt.ArrayLike,
+    generator: np.random.Generator,
+    *,
+    groups: npt.ArrayLike | None = None,
+) -> Estimate | None:
+    """Fréchet distance without the bias of few clips (FD infinity).
+
+    A set of N clips is further from a reference than what it was drawn from, by a term in 1/N. So distances of random
+    subsets are a line over 1/N, and its end at 0 is the figure: Chong and Forsyth, "Effectively Unbiased FID and
+    Inception Score and Where to Find Them" (2020, https://arxiv.org/abs/1911.07023, section 3); for audio Gui et al.,
+    "Adapting Fréchet Audio Distance for Generative Music Evaluation" (2024, https://arxiv.org/abs/2311.01616). The
+    interval is a block jackknife's: a twentieth of the groups is left out in turn. Clips of a Gaussian with the
+    moments of the reference, whose true distance is 0, come out at -0.5 with 200 clips of 256 dimensions and at -0.1
+    with 400; what is below 0 counts as 0.
+
+    Args:
+        judged: embeddings [n, D].
+        reference: embeddings [m, D], held fixed.
+        generator: source of the subsets.
+        groups: label per clip; left out whole.
+
+    Returns:
+        The figure, or None for fewer than ``MIN_CLIPS`` clips or two groups.
+
+    Raises:
+        DataError: a value that is not finite.
+    """
+    array = np.asarray(judged, dtype=np.float64)
+    names = np.arange(len(array)) if groups is None else np.asarray(groups)
+    known = np.unique(names)
+    if len(array) < MIN_CLIPS or len(known) < 2:
+        return None
+    distance = distance_to(reference, len(array))
+    # The same orders throughout: leaving out a block changes subsets as little as can be.
+    orders = np.stack([generator.permutation(len(array)) for _ in range(DRAWS)])
+    value = _extrapolate(array, orders, distance)
+    blocks = np.array_split(generator.permutation(known), min(BLOCKS, len(known)))
+    replicates = []
+    for block in blocks:
+        kept = ~np.isin(names, block)
+        left = np.stack([order[kept[order]] for order in orders])
+        replicates.append(_extrapolate(array, left, distance))
+    deviation = np.sqrt((len(blocks) - 1) * np.var(replicates))
+    low, high = value - _NORMAL_95 * deviation, value + _NORMAL_95 * deviation
+    return Estimate(max(0.0, value), max(0.0, float(low)), max(0.0, float(high)), len(array))
+
+
+def _extrapolate(array: Floats, orders: npt.NDArray[np.int64], distance: Distance) -> float:
+    """Distance at 1/N = 0 of the line through the distances of subsets: the first N of every order."""
+    count = orders.shape[1]
+    inverse = np.linspace(1.0 / count, 1.0 / (SMALLEST_SHARE * count), SIZES)
+    sizes = np.unique(np.round(1.0 / inverse).astype(int))
+    means = [
+        distance(array[orders[0]])
+        if size == count
+        else float(np.mean([distance(array[order[:size]]) for order in orders]))
+        for size in sizes
+    ]
+    _, end = np.polyfit(1.0 / sizes, means, 1)
+    return float(end)
