@@ -23,8 +23,8 @@ CORES = {
     "cortex-a57": "Armv8.0, no dot product",
     "cortex-a76": "Armv8.2, dot product",
     "cortex-a710": "Armv9.0, int8 matrix product, SVE2",
-    "max,sme=off": "all that QEMU knows but SME",
-    "max": "all that QEMU knows, with SME",
+    "max,sme=off,sve-max-vq=1": "all that QEMU knows but SME; vectors of 128 bits, as phones have",
+    "max,sve-max-vq=1": "all that QEMU knows, with SME; vectors of 128 bits outside it",
 }
 """What is emulated by default, and what sets it apart."""
 HERE = "here"

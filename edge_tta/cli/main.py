@@ -19,6 +19,7 @@ from edge_tta.cli import (
     doctor,
     evaluate,
     evaluate_codec,
+    evaluate_novelty,
     export,
     generate,
     info,
@@ -133,6 +134,7 @@ app.add_typer(quantize.app, name="quantize")
 app.add_typer(listen.app, name="listen")
 app.command("evaluate")(evaluate.evaluate)
 app.command("evaluate-codec")(evaluate_codec.evaluate_codec)
+app.command("evaluate-novelty")(evaluate_novelty.evaluate_novelty)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

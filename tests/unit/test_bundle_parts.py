@@ -99,7 +99,7 @@ def test_parts_in_another_order_are_refused(parted: Path) -> None:
     shutil.move(first, parted / "aside")
     shutil.move(second, first)
     shutil.move(parted / "aside", second)
-    with pytest.raises(BundleError, match="generator.onnx: content does not match"):
+    with pytest.raises(BundleError, match=r"generator\.onnx: content does not match"):
         Bundle.open(parted)
 
 
