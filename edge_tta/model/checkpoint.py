@@ -29,6 +29,7 @@ from edge_tta.model.text_encoder import TextEncoder
 from edge_tta.model.text_source import read_text_source
 
 PARTS = ("text_encoder", "generator", "codec")
+TOKENIZER_FILE = "tokenizer.model"
 MAX_SHARD_BYTES = 48 * 2**20
 
 
@@ -193,7 +194,7 @@ def load_model_checkpoint(directory: Path, parts: tuple[str, ...] = PARTS) -> Mo
     """
     config = read_config(directory)
     modules = {part: load_part(directory, config, part) for part in parts}
-    tokenizer = directory / "tokenizer.model"
+    tokenizer = directory / TOKENIZER_FILE
     return ModelCheckpoint(
         config,
         modules.get("text_encoder"),  # type: ignore[arg-type]

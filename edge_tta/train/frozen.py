@@ -9,7 +9,13 @@ from pathlib import Path
 from edge_tta.config import ModelConfig
 from edge_tta.errors import ConfigError
 from edge_tta.files import write_file
-from edge_tta.model.checkpoint import load_model_checkpoint, part_files, read_config, save_config
+from edge_tta.model.checkpoint import (
+    TOKENIZER_FILE,
+    load_model_checkpoint,
+    part_files,
+    read_config,
+    save_config,
+)
 from edge_tta.model.codec import Codec
 from edge_tta.model.text_encoder import TextEncoder
 from edge_tta.model.text_source import TextSource, read_text_source, save_text_source
@@ -26,7 +32,9 @@ class FrozenParts:
     """Checkpoint that the codec comes from."""
     text: TextConditioner
     source: TextSource | None
-    """Public networks behind ``text``; None for the compact text encoder of the checkpoint."""
+    """Public networks behind ``text``; None for a compact text encoder."""
+    text_directory: Path | None = None
+    """Checkpoint that the compact text encoder comes from."""
 
     def require_text_of(self, directory: Path) -> None:
         """Check that a generator was trained on the features of the same text networks.
@@ -49,12 +57,21 @@ class FrozenParts:
             ConfigError: the folder holds another model.
             OutputError: it cannot be written.
         """
-        if self.codec_directory.resolve() != directory.resolve():
+        taken = _elsewhere(self.codec_directory, directory, "codec")
+        if self.text_directory is not None:
+            text = _elsewhere(self.text_directory, directory, "text_encoder")
+            taken += [*text, self.text_directory / TOKENIZER_FILE] if text else []
+        if taken:
             save_config(directory, model)
-            for path in part_files(self.codec_directory, "codec"):
-                write_file(directory / path.name, path.read_bytes())
+        for path in taken:
+            write_file(directory / path.name, path.read_bytes())
         if self.source is not None:
             save_text_source(directory, self.source)
+
+
+def _elsewhere(source: Path, directory: Path, part: str) -> list[Path]:
+    """Files of a part that is not read from the folder itself."""
+    return [] if source.resolve() == directory.resolve() else part_files(source, part)
 
 
 def codec_digest(directory: Path) -> str:
@@ -72,7 +89,7 @@ def load_frozen(
 
     Args:
         checkpoint: model checkpoint that is trained; its text encoder conditions unless ``public`` is given.
-        codec: checkpoint of the codec; None for ``checkpoint``.
+        codec: checkpoint of the codec, and of the text encoder where ``checkpoint`` has none; None for ``checkpoint``.
         public: public networks in place of the text encoder.
         text_cache: folder for text features.
 
@@ -94,12 +111,14 @@ def load_frozen(
         return FrozenParts(found, place, text, text.source)
     if read_text_source(checkpoint) is not None:
         raise ConfigError(f"{checkpoint} is told its texts by a public T5; give generator.public_text.t5")
-    loaded = load_model_checkpoint(checkpoint, parts=("text_encoder",))
+    told = checkpoint if part_files(checkpoint, "text_encoder") else place
+    loaded = load_model_checkpoint(told, parts=("text_encoder",))
     found = load_model_checkpoint(place, parts=("codec",)).codec
     assert found is not None and isinstance(loaded.text_encoder, TextEncoder)
     if loaded.tokenizer is None:
-        raise ConfigError(f"{checkpoint} has no tokenizer.model; train the text encoder first")
-    return FrozenParts(found, place, CompactText(loaded.text_encoder, loaded.tokenizer, text_cache), None)
+        raise ConfigError(f"{told} has no tokenizer.model; train the text encoder first")
+    compact = CompactText(loaded.text_encoder, loaded.tokenizer, text_cache)
+    return FrozenParts(found, place, compact, None, told)
 
 
 def require_fit(frozen: FrozenParts, model: ModelConfig) -> None:
@@ -108,6 +127,12 @@ def require_fit(frozen: FrozenParts, model: ModelConfig) -> None:
     Raises:
         ConfigError: latents or features have another shape.
     """
+    if frozen.text_directory is not None:
+        told = read_config(frozen.text_directory)
+        if told.text_encoder != model.text_encoder:
+            raise ConfigError(
+                f"{frozen.text_directory} holds a text encoder of another shape than {model.name} has"
+            )
     theirs = read_config(frozen.codec_directory)
     if (theirs.audio, theirs.codec) != (model.audio, model.codec):
         raise ConfigError(f"{frozen.codec_directory} holds a codec of another shape than {model.name} has")

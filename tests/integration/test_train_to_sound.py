@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from edge_tta.bundle.manifest import STAGES, Generation
 from edge_tta.errors import ConfigError, DataError
 from edge_tta.model.checkpoint import load_model_checkpoint
 from edge_tta.model.presets import preset
+from edge_tta.train.frozen import load_frozen, require_fit
 from edge_tta.train.recipes import list_recipes, load_recipe
 from edge_tta.train.run import run_recipe
 from edge_tta.train.teacher import Teacher
@@ -168,6 +170,8 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert generator is not None, name
         given = [key for key in ("start", "teacher") if getattr(generator, key)]
         recipes[name] = [*few, *windows, *(f"generator.{key}={root / 'model'}" for key in given)]
+        # Compiling takes longer than these few steps, and has tests of its own.
+        recipes[name].append("generator.compile=false")
         if generator.dmd2 is not None:
             # With five steps of the fake score to one of its own the generator would not move in four.
             recipes[name].append("generator.dmd2.fake_steps=2")
@@ -214,6 +218,28 @@ def test_every_method_leaves_a_generator_that_moved_and_is_finite(workshop: Path
     made = load_file(workshop / "methods" / name / "generator.safetensors")
     assert all(torch.isfinite(value.float()).all() for value in made.values())
     assert any(not torch.equal(value, start[key]) for key, value in made.items())
+
+
+def test_a_new_model_takes_codec_and_text_encoder_from_another(workshop: Path, tmp_path: Path) -> None:
+    settings = [
+        "preset=edge-tiny", f"checkpoint={tmp_path / 'new'}", f"generator.codec={workshop / 'model'}",
+        f"data.folder={workshop / 'clips'}", f"data.cache={workshop / 'cache'}", "data.num_windows=12",
+        "data.num_validation_windows=4", "data.windows.max_seconds=1.0", "data.windows.short_seconds=0.8",
+        "generator.frames=200", "loop.steps=2", "generator.sample_prompts=[]",
+    ]  # fmt: skip
+    run_recipe("flow", settings, output=tmp_path / "run")
+    names = {path.name for path in (tmp_path / "new").iterdir()}
+    assert names == {path.name for path in (workshop / "model").iterdir()}
+    for name in names - {"generator.safetensors"}:
+        assert (tmp_path / "new" / name).read_bytes() == (workshop / "model" / name).read_bytes(), name
+    loaded = load_model_checkpoint(tmp_path / "new")
+    assert loaded.text_encoder and loaded.generator and loaded.codec and loaded.tokenizer
+    # Its own are used from then on.
+    run_recipe("flow", [*settings, "generator.codec="], output=tmp_path / "again")
+    other = preset("edge-tiny")
+    wider = replace(other, text_encoder=replace(other.text_encoder, depth=other.text_encoder.depth + 1))
+    with pytest.raises(ConfigError, match="text encoder of another shape"):
+        require_fit(load_frozen(tmp_path / "new", None, None, tmp_path / "text"), wider)
 
 
 def test_the_trained_checkpoint_becomes_a_bundle_that_sounds(workshop: Path, tmp_path: Path) -> None:

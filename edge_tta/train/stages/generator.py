@@ -62,7 +62,8 @@ class GeneratorStageConfig:
     """Folder of stored couples that ``reflow`` or ``one_step`` learns from in place of a teacher. They are used
     whole, so the settings of length and reuse below do not count."""
     codec: str = ""
-    """Checkpoint directory of the codec, which is copied beside the generator; empty for the trained checkpoint's."""
+    """Checkpoint directory of the codec, and of text encoder and tokenizer where the trained checkpoint has none; they
+    are copied beside the generator. Empty for the trained checkpoint's own."""
     public_text: PublicTextConfig | None = None
     """Public networks that captions are told by; none for the text encoder of the checkpoint."""
     frames: int = 2400
