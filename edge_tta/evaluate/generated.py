@@ -41,7 +41,7 @@ from edge_tta.evaluate.tagger import Tagger, Tags
 
 REFERENCE_PER_LABEL = 24
 """Training clips of a label that enter the reference, so that no label outweighs the others."""
-SHEET_LABELS = 25
+SHEET_LABELS = 50
 MIXTURES_PER_PAIR = 4
 
 Generate = Callable[[Prompt, int], FloatArray]

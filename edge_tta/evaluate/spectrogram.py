@@ -141,11 +141,9 @@ def draw_sheet(rows: Sequence[Sequence[Panel]], *, width: int = 200, height: int
 
 
 def write_sheet(rows: Sequence[Sequence[Panel]], path: Path, *, width: int = 200, height: int = 96) -> None:
-    """Write :func:`draw_sheet` as a PNG that appears whole or not at all.
+    """Write :func:`draw_sheet` as a PNG with a palette that appears whole or not at all.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    stream = io.BytesIO()
-    draw_sheet(rows, width=width, height=height).save(stream, format="PNG", optimize=True)
-    write_file(path, stream.getvalue())
+    write_file(path, picture_png(np.asarray(draw_sheet(rows, width=width, height=height))))

@@ -49,7 +49,7 @@ def test_sheet_has_a_cell_per_panel(tmp_path):
 def test_contact_sheet_pairs_real_and_generated(tmp_path):
     entries = [SheetEntry(f"label {i}", tone(200), tone(5000)) for i in range(7)]
     write_contact_sheet(entries, tmp_path / "contact.png", RATE, columns=5)
-    pixels = np.asarray(Image.open(tmp_path / "contact.png")).astype(int)
+    pixels = np.asarray(Image.open(tmp_path / "contact.png").convert("RGB")).astype(int)
     height = pixels.shape[0] // 4
     real, generated = (
         pixels[18:height, 4:204].sum(axis=(1, 2)),
