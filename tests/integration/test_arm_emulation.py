@@ -41,7 +41,7 @@ def test_the_tiny_bundle_is_the_same_on_arm(tmp_path: Path) -> None:
         "generator",
         "decoder",
     ]
-    assert all(stage["snr_db"] > 90 for stage in core["stages"])
+    assert all(stage["snr_db"] > 80 for stage in core["stages"])
     # Float kernels need none of the int8 extensions that the core has.
     assert core["sounds"][0]["between_machines"] < 0.001
 
