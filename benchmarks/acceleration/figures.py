@@ -39,11 +39,7 @@ class Kind:
 
 KINDS = (
     Kind("frechet", "Fréchet distance", "lower is better"),
-    Kind(
-        "frechet_limit",
-        "Fréchet distance, unlimited clips",
-        "lower is better",
-    ),
+    Kind("frechet_limit", "Fréchet distance, unlimited clips", "lower is better"),
     Kind("kl", "KL of labels, reference to clip, nats", "lower is better"),
     Kind("top1", "Label ranked first, %", "higher is better", 100.0, 1),
     Kind("top5", "Label among five, %", "higher is better", 100.0, 1),

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edge_tta.cli.judging import progress_bar, show_report
 from edge_tta.cli.options import BundleArgument, Guidance, SoundSeconds, Steps, Threads
 
 
@@ -38,16 +39,11 @@ def evaluate(
     json_output: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Judge a bundle: adherence, distances to real sounds, diversity, and a sheet of spectrograms."""
-    from rich.console import Console
-    from rich.markdown import Markdown
-    from rich.progress import Progress
-
-    from edge_tta.evaluate.report import generator_markdown, report_json
+    from edge_tta.evaluate.report import generator_markdown
     from edge_tta.evaluate.run import evaluate_bundle
     from edge_tta.evaluate.suite import find_prompts
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("generating", total=None)
+    with progress_bar("generating") as progress:
         report = evaluate_bundle(
             bundle,
             find_prompts(prompts),
@@ -63,10 +59,6 @@ def evaluate(
             threads=threads,
             embedders=embedder or (),
             write_audio=audio,
-            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+            on_progress=lambda done, total: progress("generating", done, total),
         )
-    if json_output:
-        typer.echo(report_json(report), nl=False)
-    else:
-        Console().print(Markdown(generator_markdown(report)))
-        typer.echo(f"Written to {output}")
+    show_report(report, generator_markdown, output, json_output)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from edge_tta.cli.judging import progress_bar, show_report
+
 
 def evaluate_codec(
     reference: Annotated[Path, typer.Option(help="Folder of real clips with a metadata.csv.")],
@@ -20,30 +22,21 @@ def evaluate_codec(
     json_output: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Judge a codec on validation clips: what a tagger still recognises, and spectral distances."""
-    from rich.console import Console
-    from rich.markdown import Markdown
-    from rich.progress import Progress
-
     from edge_tta.cli.extras import require
 
     require("torch", "eval", "judging a codec")
-    from edge_tta.evaluate.report import codec_markdown, report_json
+    from edge_tta.evaluate.report import codec_markdown
     from edge_tta.evaluate.run import evaluate_codec as judge
     from edge_tta.model.reconstruct import open_codec
 
     reconstruct = open_codec(checkpoint)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("reconstructing", total=None)
+    with progress_bar("reconstructing") as progress:
         report = judge(
             reconstruct,
             reference,
             tagger,
             output,
             subject=checkpoint.name,
-            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+            on_progress=lambda done, total: progress("reconstructing", done, total),
         )
-    if json_output:
-        typer.echo(report_json(report), nl=False)
-    else:
-        Console().print(Markdown(codec_markdown(report)))
-        typer.echo(f"Written to {output}")
+    show_report(report, codec_markdown, output, json_output)

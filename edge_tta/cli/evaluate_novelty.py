@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from edge_tta.cli.judging import progress_bar, show_report
+
 
 def evaluate_novelty(
     sounds: Annotated[Path, typer.Argument(help="Folder of generated sounds, as of evaluate --audio.")],
@@ -17,26 +19,9 @@ def evaluate_novelty(
     json_output: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Compare sounds with every training clip: is any of them a replay, and how near do new recordings come."""
-    from rich.console import Console
-    from rich.markdown import Markdown
-    from rich.progress import Progress
-
     from edge_tta.evaluate.novelty import evaluate_novelty as judge
     from edge_tta.evaluate.novelty import novelty_markdown
-    from edge_tta.evaluate.report import report_json
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("reading sounds", total=None)
-        report = judge(
-            sounds,
-            reference,
-            output,
-            on_progress=lambda what, done, total: progress.update(
-                task, description=what, completed=done, total=total
-            ),
-        )
-    if json_output:
-        typer.echo(report_json(report), nl=False)
-    else:
-        Console().print(Markdown(novelty_markdown(report)))
-        typer.echo(f"Written to {output}")
+    with progress_bar("reading sounds") as progress:
+        report = judge(sounds, reference, output, on_progress=progress)
+    show_report(report, novelty_markdown, output, json_output)

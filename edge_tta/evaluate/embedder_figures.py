@@ -165,11 +165,11 @@ def compare(
     rows: list[tuple[str, Estimate | None, Estimate | None]] = [("Fréchet distance", *frechet)]
     # A generator of its own: the intervals of the other figures stay as they were without it.
     own = generator.spawn(1)[0]
-    limits = (
+    ours, theirs = (
         frechet_limit(clips.heard.embeddings, reference.heard.embeddings, own, groups=clips.labels)
         for clips in (generated, real)
     )
-    rows.append((FRECHET_LIMIT, next(limits), next(limits)))
+    rows.append((FRECHET_LIMIT, ours, theirs))
     rows += [(name, figure(generated), figure(real)) for name, figure in kinds.items()]
 
     def named(estimate: Estimate) -> Figure:

@@ -76,9 +76,9 @@ def distance_to(reference: npt.ArrayLike, most: int) -> Callable[[npt.NDArray[np
         most: largest n that will be asked for.
     """
     other = np.asarray(reference, dtype=np.float64)
-    fixed = moments(other)
     if other.shape[1] > max(most, len(other)):
         return lambda rows: _few_distance(other, rows)
+    fixed = moments(other)
     root = _square_root(fixed[1])
     return lambda rows: _distance(fixed, root, moments(rows))
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from edge_tta.errors import DataError
 from edge_tta.evaluate.frechet import distance_to
 from edge_tta.evaluate.statistics import Estimate
 
@@ -56,6 +57,8 @@ def frechet_limit(
     known = np.unique(names)
     if len(array) < MIN_CLIPS or len(known) < 2:
         return None
+    if not np.isfinite(array).all():
+        raise DataError("embeddings hold a non-finite value")
     distance = distance_to(reference, len(array))
     # The same orders throughout: leaving out a block changes subsets as little as can be.
     orders = np.stack([generator.permutation(len(array)) for _ in range(DRAWS)])

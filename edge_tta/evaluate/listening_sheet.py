@@ -16,8 +16,7 @@ from edge_tta.evaluate.listening import ListeningKey, Trial
 from edge_tta.evaluate.parity import Item, choose_prompts, make_items
 from edge_tta.evaluate.parity_pairs import player
 from edge_tta.evaluate.parity_sources import DEFAULT_PROMPTS, open_reference, read_suites
-from edge_tta.evaluate.run import make_directory
-from edge_tta.files import write_file
+from edge_tta.files import make_folder, write_file
 from edge_tta.runtime import TextToAudio
 from edge_tta.runtime.backend import LoadedModel, load_variant
 from edge_tta.runtime.pipeline import default_threads
@@ -121,7 +120,7 @@ def make_listening_test(
         _card(number, trial, sounds[trial.a][place], sounds[trial.b][place], len(trials))
         for number, (place, trial) in enumerate(zip(order, trials, strict=True), 1)
     ]
-    make_directory(output)
+    make_folder(output)
     write_file(output / "key.json", (key.model_dump_json(by_alias=True, indent=1) + "\n").encode())
     write_file(output / "listening.html", _page(key, cards).encode())
     return key

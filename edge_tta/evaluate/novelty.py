@@ -14,9 +14,10 @@ from edge_tta.errors import DataError
 from edge_tta.evaluate.clips import METADATA_FILE, Clip, load_clip, read_clips
 from edge_tta.evaluate.replay import SPEC, Frames, ReplayJudge, course
 from edge_tta.evaluate.report import write_report
-from edge_tta.evaluate.run import file_digest, make_directory
+from edge_tta.evaluate.run import file_digest
 from edge_tta.evaluate.spectrogram import Panel, write_sheet
 from edge_tta.evaluate.statistics import Estimate, Spread, bootstrap, spread
+from edge_tta.files import make_folder
 
 SCHEMA = 1
 SUFFIXES = (".wav", ".flac", ".ogg")
@@ -94,7 +95,7 @@ def evaluate_novelty(
     if not paths:
         raise DataError(f"{sounds}: no sound ({', '.join(SUFFIXES)})")
     clips = read_clips(reference_dir, ("train", "val"))
-    make_directory(output_dir)
+    make_folder(output_dir)
     rate = SPEC.sample_rate
     made = [course(load_clip(path, rate), rate) for path in paths]
     frames = min(view.shape[1] for view in made)

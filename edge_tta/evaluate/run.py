@@ -46,15 +46,6 @@ def file_digest(path: Path) -> str:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def make_directory(path: Path) -> None:
-    """Make a folder and those around it.
-
-    Raises:
-        OutputError: it cannot be made.
-    """
-    make_folder(path)
-
-
 def evaluate_bundle(
     bundle: Path | str | None,
     prompts_csv: Path,
@@ -119,7 +110,7 @@ def evaluate_bundle(
     )
     settings = Settings(seeds_per_prompt, seconds, steps, guidance, precision, first_seed)
     audio_dir = output_dir / "audio"
-    make_directory(audio_dir if write_audio else output_dir)
+    make_folder(audio_dir if write_audio else output_dir)
     rate = tagger.config.mel.sample_rate
     with TextToAudio.open(opened, backend=backend, precision=precision, threads=threads) as model:
 
@@ -176,7 +167,7 @@ def evaluate_codec(
     tagger = load_tagger(tagger_dir)
     reference_dir, output_dir = Path(reference_dir), Path(output_dir)
     clips = read_clips(reference_dir, splits)
-    make_directory(output_dir)
+    make_folder(output_dir)
     generator = np.random.default_rng(random_seed)
     figures, entries = codec_figures(
         reconstruct, clips, tagger, generator, sheet_labels=SHEET_LABELS, on_progress=on_progress

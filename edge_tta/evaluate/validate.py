@@ -36,8 +36,7 @@ from edge_tta.evaluate.parity_sources import (
 )
 from edge_tta.evaluate.rendition import RenditionStore
 from edge_tta.evaluate.report import report_json
-from edge_tta.evaluate.run import make_directory
-from edge_tta.files import write_file
+from edge_tta.files import make_folder, write_file
 from edge_tta.runtime.device import describe_device
 from edge_tta.runtime.pipeline import default_threads
 
@@ -109,7 +108,7 @@ def _check_names(bundle: Bundle, names: Sequence[str]) -> None:
 def _output_folder(path: Path) -> Iterator[None]:
     """A folder that is made before the work begins, and is gone again if it ends with nothing in it."""
     existed = path.exists()
-    make_directory(path)
+    make_folder(path)
     try:
         yield
     except BaseException:
