@@ -30,7 +30,7 @@ from edge_tta.evaluate.clips import METADATA_FILE, Clip, load_clip, read_clips
 from edge_tta.evaluate.codec import stack_tags
 from edge_tta.evaluate.embedder_figures import FRECHET_LIMIT, Judged, compare
 from edge_tta.evaluate.embedders import TaggerEmbedder
-from edge_tta.evaluate.frechet import frechet_estimate
+from edge_tta.evaluate.frechet import frechet_in_sets
 from edge_tta.evaluate.generated import REFERENCE_PER_LABEL, balanced
 from edge_tta.evaluate.spectral import FloatArray
 from edge_tta.evaluate.statistics import Estimate, mean_estimate
@@ -132,14 +132,17 @@ class Bench:
         generator = np.random.default_rng(1)
         hits = adherence(self._real_tags, labels, self.tagger, generator)
         judged = self._judged(self._real_tags, labels)
-        kept = self._same_size(judged.heard.embeddings)
-        distance = frechet_estimate(kept, self.reference.heard.embeddings, generator)
+        distance = self._distance(judged, generator)
         return judged, {"top1": hits.top1, "top5": hits.top5, "frechet": distance}
 
-    def _same_size(self, rows: FloatArray) -> FloatArray:
-        """As many rows of generated clips as of real ones: a Fréchet distance falls with their number."""
-        count = min(len(self.labels), len(self._real))
-        return rows[np.sort(np.random.default_rng(2).permutation(len(rows))[:count])]
+    def _distance(self, judged: Judged, generator: np.random.Generator) -> Estimate:
+        """Fréchet distance of sets as large as that of real clips: it falls with their number."""
+        rows = judged.heard.embeddings
+        size = min(len(self.labels), len(self._real))
+        order = np.random.default_rng(2).permutation(len(rows))
+        sets = [np.sort(order[start : start + size]) for start in range(0, len(rows) - size + 1, size)]
+        fixed = self.reference.heard.embeddings
+        return frechet_in_sets(rows[np.concatenate(sets)], fixed, size, generator)
 
     def _judged(self, tags: Tags, labels: Sequence[str], prompts: Sequence[str] | None = None) -> Judged:
         vectors = np.stack([self.vectors[label] for label in labels])
@@ -158,8 +161,7 @@ class Bench:
         hits = adherence(tags, self.labels, self.tagger, generator)
         made = self._judged(tags, self.labels, self.order(seed).texts)
         real, real_figures = self.real
-        kept = self._same_size(made.heard.embeddings)
-        distance = frechet_estimate(kept, self.reference.heard.embeddings, generator)
+        distance = self._distance(made, generator)
         found = compare(
             self.embedder, made, real, self.reference, generator, frechet=(distance, real_figures["frechet"])
         )

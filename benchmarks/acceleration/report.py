@@ -96,10 +96,12 @@ def _origin(outcomes: Outcomes) -> list[str]:
     clips, compared = (
         " or ".join(map(str, numbers)) or "no" for numbers in (counts["top1"], counts["frechet"])
     )
+    size = next((record.real["frechet"].n for record in records if "frechet" in record.real), 0)
+    sets = f", in sets of {size}" if size and counts["frechet"] and counts["frechet"][-1] > size else ""
     return [
         (
             f"Clips of {basis.clip_seconds:g} s, {basis.clips_per_prompt} a prompt, same prompts and noise for all: "
-            f"{clips} clips by entry, seed and steps, {compared} of them in Fréchet distances. "
+            f"{clips} clips by entry, seed and steps, {compared} of them in Fréchet distances{sets}. "
             f"Training seeds: {', '.join(map(str, seeds))}. Judged on {'; '.join(machines)}"
             + (f", trained on {'; '.join(trained)}" if trained else "")
             + f". Commit {', '.join(f'`{text[:12]}`' for text in commits)}, "

@@ -4,7 +4,7 @@ import scipy.linalg
 
 from edge_tta.errors import DataError
 from edge_tta.evaluate.diversity import diversity, pairwise_distance
-from edge_tta.evaluate.frechet import frechet_distance, frechet_estimate, moments
+from edge_tta.evaluate.frechet import frechet_distance, frechet_estimate, frechet_in_sets, moments
 from edge_tta.evaluate.statistics import bootstrap, mean_estimate, percentile_interval
 
 
@@ -53,6 +53,26 @@ def test_frechet_interval_holds_the_figure():
     estimate = frechet_estimate(cloud(60, 6, 1), cloud(200, 6, 2), np.random.default_rng(0))
     assert estimate.low < estimate.value < estimate.high
     assert estimate.n == 60
+
+
+def test_one_set_is_the_distance_itself():
+    first, second = cloud(60, 6, 1), cloud(200, 6, 2)
+    alone = frechet_estimate(first, second, np.random.default_rng(0))
+    found = frechet_in_sets(first, second, 60, np.random.default_rng(0))
+    assert (found.value, found.n) == (alone.value, 60)
+    assert (found.low, found.high) == pytest.approx((alone.low, alone.high))
+
+
+def test_more_sets_have_the_bias_of_one_and_a_narrower_interval():
+    reference = cloud(400, 6, 9)
+    ones = [frechet_estimate(cloud(60, 6, seed), reference, np.random.default_rng(0)) for seed in range(8)]
+    rows = np.concatenate([cloud(60, 6, seed) for seed in range(8)])
+    found = frechet_in_sets(np.concatenate([rows, rows[:10]]), reference, 60, np.random.default_rng(0))
+    assert found.value == pytest.approx(np.mean([one.value for one in ones]))
+    assert found.n == 480
+    widths = [one.high - one.low for one in ones]
+    assert found.high - found.low == pytest.approx(np.mean(widths) / 8**0.5, rel=0.3)
+    assert found.value > frechet_distance(reference, rows)
 
 
 def test_mean_interval_covers_the_truth_about_as_often_as_it_says():
