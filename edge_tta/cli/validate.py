@@ -48,6 +48,13 @@ def validate(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for page, JSON and Markdown.")
     ] = Path("validation"),
+    interpret: Annotated[
+        bool,
+        typer.Option(
+            "--interpret",
+            help="Run Core ML variants by the export tools' interpreter of saved programs: no Mac needed, slow.",
+        ),
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail with exit code 5 if a gate fails.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False,
     quiet: Quiet = False,
@@ -60,9 +67,11 @@ def validate(
 
     for package in ("PIL", "pyloudnorm", "scipy"):
         require(package, "eval", "validating a bundle")
+    from edge_tta.evaluate.parity_session import Loader
     from edge_tta.evaluate.parity_sources import DEFAULT_PROMPTS, ValidationOptions
     from edge_tta.evaluate.parity_text import limit_text, measured_text, variant_sentence, verdict
     from edge_tta.evaluate.validate import validate_bundle
+    from edge_tta.runtime.backend import load_variant
 
     options = ValidationOptions(
         reference=reference,
@@ -79,8 +88,15 @@ def validate(
         gates=gates,
         worst=worst,
     )
+    load: Loader = load_variant
+    if interpret:
+        for package, extra in (("coremltools", "coreml"), ("torch", "export")):
+            require(package, extra, "the interpreter of Core ML programs")
+        from export.interpreted import load_interpreted
+
+        load = load_interpreted
     with shown_progress(quiet) as report_progress:
-        report = validate_bundle(bundle, output, options, on_progress=report_progress)
+        report = validate_bundle(bundle, output, options, on_progress=report_progress, load=load)
     if json_output:
         from dataclasses import asdict
 

@@ -32,6 +32,9 @@ from edge_tta.runtime.backend import LoadedModel, load_variant
 OnProgress = Callable[[str, int, int], None]
 """Called with what is being done, and units of work done and in all; a unit is a sound made or a real clip heard."""
 
+Loader = Callable[[Bundle, str, int], LoadedModel]
+"""As ``edge_tta.runtime.backend.load_variant``."""
+
 
 class ParitySession:
     """Reference and variants on the same prompts and noise.
@@ -42,6 +45,7 @@ class ParitySession:
         store: keeps the reference's renditions.
         variants: how many will be compared, for the progress.
         on_progress: told after every unit of work.
+        load: opens a variant of a bundle by its name, for so many threads.
     """
 
     def __init__(
@@ -51,7 +55,9 @@ class ParitySession:
         store: RenditionStore,
         variants: int,
         on_progress: OnProgress | None = None,
+        load: Loader = load_variant,
     ) -> None:
+        self._load = load
         self._items, self._listeners, self._store = items, listeners, store
         self._on_progress = on_progress
         self._done, self._total = 0, len(items) * (1 + variants) + len(listeners.clips)
@@ -113,7 +119,7 @@ class ParitySession:
         entry = bundle.variants[name]
         size = entry.size()
         try:
-            model = load_variant(bundle, name, threads)
+            model = self._load(bundle, name, threads)
         except (BackendError, MissingExtraError) as error:
             self._report(name, len(self._items))
             return VariantParity(name, entry.backend, entry.precision, size, "not run", str(error)), ()
@@ -141,7 +147,7 @@ class ParitySession:
         figures = figures_of(clips, heard, self._heard, self._real, np.random.default_rng(1))
         report = VariantParity(
             name,
-            entry.backend,
+            model.backend.name,
             entry.precision,
             size,
             "ran",

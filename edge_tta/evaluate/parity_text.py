@@ -77,11 +77,18 @@ def verdict(gate: GateOutcome) -> str:
 
 
 def variant_sentence(variant: VariantParity) -> str:
-    """One sentence about a variant."""
+    """What became of a variant, in one sentence or two."""
     if variant.status == "not run":
         return f"{variant.name} was not run: {variant.reason}."
     if variant.status == "failed":
         return f"{variant.name} failed: {variant.reason}."
+    how = ""
+    if variant.backend.endswith("-interpreted"):
+        how = " Its saved program was interpreted; what a device computes was not measured."
+    return _kept_gates(variant) + how
+
+
+def _kept_gates(variant: VariantParity) -> str:
     failed = [gate.title for gate in variant.gates if gate.passed is False]
     missing = sum(gate.passed is None for gate in variant.gates)
     count = len(variant.gates) - missing

@@ -26,7 +26,7 @@ from edge_tta.evaluate.parity_results import (
     ReferenceParity,
     VariantParity,
 )
-from edge_tta.evaluate.parity_session import OnProgress, ParitySession
+from edge_tta.evaluate.parity_session import Loader, OnProgress, ParitySession
 from edge_tta.evaluate.parity_sources import (
     Listeners,
     ValidationOptions,
@@ -37,6 +37,7 @@ from edge_tta.evaluate.parity_sources import (
 from edge_tta.evaluate.rendition import RenditionStore
 from edge_tta.evaluate.report import report_json
 from edge_tta.files import make_folder, write_file
+from edge_tta.runtime.backend import load_variant
 from edge_tta.runtime.device import describe_device
 from edge_tta.runtime.pipeline import default_threads
 
@@ -49,6 +50,7 @@ def validate_bundle(
     options: ValidationOptions | None = None,
     *,
     on_progress: OnProgress | None = None,
+    load: Loader = load_variant,
 ) -> ParityReport:
     """Hold the variants of a bundle against the float reference, with the same prompts and noise.
 
@@ -57,6 +59,7 @@ def validate_bundle(
         output: folder that gets ``validate.html``, ``validate.json`` and ``validate.md`` when all is measured.
         options: what to compare on which sounds.
         on_progress: told after every sound.
+        load: opens the variants that are compared; another one may run what this machine cannot.
 
     Raises:
         BundleError, BackendError, ConfigError, DataError, RequestError, OutputError, MissingExtraError: as the parts
@@ -84,7 +87,7 @@ def validate_bundle(
             if not chosen:
                 raise ConfigError(f"{bundle.name} has no variant beside its own {reference_name}")
             store = RenditionStore(Path(scratch))
-            session = ParitySession(items, listeners, store, len(chosen), on_progress)
+            session = ParitySession(items, listeners, store, len(chosen), on_progress, load)
             reference = session.make_reference(reference_name, model)
         finally:
             model.backend.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import Protocol
 
@@ -160,14 +162,23 @@ def load_variant(bundle: Bundle, variant: str, threads: int, compute_units: str 
         raise BackendError(f"{variant}: this version runs {', '.join(BUNDLE_BACKENDS)}, not {wanted.backend}")
     if wanted.delegate == "coreml":
         require_macos()
+    model = model_of(bundle)
+    return model(_open_engine(bundle, variant, threads, compute_units))
+
+
+def model_of(bundle: Bundle) -> Callable[[Backend], LoadedModel]:
+    """What a bundle's variants have in common, read before one of them is opened: a model but for its backend.
+
+    Raises:
+        BundleError: the tokenizer is damaged, or has pieces that the text encoder does not know.
+    """
     tokenizer = Tokenizer.from_bytes(bundle.tokenizer_bytes(), bundle.manifest.tokenizer.max_tokens)
     rows = bundle.config.text_encoder.vocab_size
     if tokenizer.vocab_size > rows:
         raise BundleError(
             f"{bundle.manifest.tokenizer.file}: {tokenizer.vocab_size} pieces, the text encoder knows {rows}"
         )
-    engine = _open_engine(bundle, variant, threads, compute_units)
-    return LoadedModel(bundle.name, bundle.config.audio, tokenizer, bundle.manifest.generation, engine)
+    return partial(LoadedModel, bundle.name, bundle.config.audio, tokenizer, bundle.manifest.generation)
 
 
 def _open_engine(bundle: Bundle, variant: str, threads: int, compute_units: str) -> Backend:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from edge_tta.runtime.failures import first_line
 
 COMPUTE_UNITS = {"all": "ALL", "cpu": "CPU_ONLY", "cpu+gpu": "CPU_AND_GPU", "cpu+neural-engine": "CPU_AND_NE"}
 """What Core ML may run on, and how coremltools calls it."""
+Predict = Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]]
+"""A function of a package: outputs by name of inputs by name."""
 # Compiling writes to places that all instances share.
 _CREATION = threading.Lock()
 
@@ -54,11 +56,11 @@ class CoreMLBackend:
             raise BackendError(
                 f"coreml: unknown compute units '{compute_units}'; there are {', '.join(COMPUTE_UNITS)}"
             )
-        require_macos()
+        self._require()
         coremltools = _import_coremltools()
         described = bundle.variants[variant]
         self.precision: str = described.precision
-        self._models: dict[str, Any] = {}
+        self._models: dict[str, Predict] = {}
         self._lengths: dict[str, tuple[int, ...]] = {}
         # A graph folded for one step asks for less.
         self._wanted = [port.name for port in described.stages["generator"].inputs]
@@ -68,7 +70,7 @@ class CoreMLBackend:
         root = Path(self._directory.name)
         try:
             _copy(bundle, described, root)
-            units = getattr(coremltools.ComputeUnit, COMPUTE_UNITS[compute_units])
+            units = COMPUTE_UNITS[compute_units]
             for package in sorted({package_of(stage.file) for stage in described.stages.values()}):
                 stages = {name: s for name, s in described.stages.items() if package_of(s.file) == package}
                 self._load(coremltools, root / package, stages, units)
@@ -77,11 +79,28 @@ class CoreMLBackend:
             self.close()
             raise
 
-    def _load(self, coremltools: Any, package: Path, stages: dict[Any, StageFile], units: Any) -> None:
+    def _require(self) -> None:
+        """Raise BackendError where packages cannot be run at all."""
+        require_macos()
+
+    def _compile(self, package: Path, units: str) -> Callable[[str], Predict]:
+        """Prepare a package; the result opens one of its functions by name. Called with ``_CREATION`` held."""
+        coremltools = _import_coremltools()
+        compiled = coremltools.utils.compile_model(str(package), str(package.with_suffix(".mlmodelc")))
+        chosen = getattr(coremltools.ComputeUnit, units)
+
+        def open_function(name: str) -> Predict:
+            model = coremltools.models.CompiledMLModel(compiled, chosen, function_name=name)
+            predict: Predict = model.predict
+            return predict
+
+        return open_function
+
+    def _load(self, coremltools: Any, package: Path, stages: dict[Any, StageFile], units: str) -> None:
         """Compile a package and open the functions of these stages."""
         with _CREATION, _refusals(package.name):
             functions = {f.name: f for f in coremltools.utils.load_spec(str(package)).description.functions}
-            compiled = coremltools.utils.compile_model(str(package), str(package.with_suffix(".mlmodelc")))
+            open_function = self._compile(package, units)
         for stage, entry in stages.items():
             if stage not in functions:
                 raise BackendError(
@@ -90,13 +109,13 @@ class CoreMLBackend:
             _check_interface(stage, functions[stage], entry)
             self._lengths[stage] = _enumerated_lengths(functions[stage])
             with _CREATION, _refusals(stage):
-                self._models[stage] = coremltools.models.CompiledMLModel(compiled, units, function_name=stage)
+                self._models[stage] = open_function(stage)
 
     def _run(self, stage: str, inputs: dict[str, NDArray[Any]]) -> dict[str, Floats]:
-        model = self._models.get(stage)
-        if model is None:
+        predict = self._models.get(stage)
+        if predict is None:
             raise BackendError("coreml: the backend is closed")
-        found: dict[str, NDArray[Any]] = model.predict(inputs)
+        found = predict(inputs)
         return {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in found.items()}
 
     def text_encoder(self, ids: NDArray[np.int64]) -> tuple[Floats, Floats]:

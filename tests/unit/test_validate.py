@@ -16,15 +16,17 @@ import torch
 from altered_bundles import alter_bundle
 from typer.testing import CliRunner
 
+from edge_tta.bundle import Bundle
 from edge_tta.cli.main import app
 from edge_tta.errors import BackendError, ConfigError, DataError, RequestError
-from edge_tta.evaluate import parity_session
 from edge_tta.evaluate.parity import choose_prompts, make_items
 from edge_tta.evaluate.parity_results import ParityReport, VariantParity
+from edge_tta.evaluate.parity_session import Loader
 from edge_tta.evaluate.parity_sources import ValidationOptions
 from edge_tta.evaluate.suite import Prompt, find_prompts, read_prompts
 from edge_tta.evaluate.tagger import TaggerConfig, build_network, save_tagger
 from edge_tta.evaluate.validate import validate_bundle
+from edge_tta.runtime.backend import LoadedModel, load_variant
 
 LABELS = ("rain", "dog bark", "thunder", "engine", "wind", "bell", "clock", "door")
 QUICK = {"seconds": 1.0, "count": 3, "threads": 1}
@@ -80,9 +82,11 @@ def only_variant(report: ParityReport) -> VariantParity:
     return variant
 
 
-def validated(bundle: Path, output: Path, prompts: str, **options: object) -> ParityReport:
+def validated(
+    bundle: Path, output: Path, prompts: str, load: Loader = load_variant, **options: object
+) -> ParityReport:
     settings = ValidationOptions(prompts=(prompts,), **{**QUICK, **options})  # type: ignore[arg-type]
-    return validate_bundle(bundle, output, settings)
+    return validate_bundle(bundle, output, settings, load=load)
 
 
 def test_equal_graphs_are_identical_in_every_figure(
@@ -154,18 +158,13 @@ def test_the_same_validation_gives_the_same_bytes(
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-def test_a_variant_that_cannot_run_here_says_why(
-    toy_bundle: Path, prompts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    really = parity_session.load_variant
-
-    def refusing(bundle: object, name: str, threads: int) -> object:
+def test_a_variant_that_cannot_run_here_says_why(toy_bundle: Path, prompts: str, tmp_path: Path) -> None:
+    def refusing(bundle: Bundle, name: str, threads: int) -> LoadedModel:
         if name == "ort-int8":
             raise BackendError("ort-int8: needs a Mac")
-        return really(bundle, name, threads)  # type: ignore[arg-type]
+        return load_variant(bundle, name, threads)
 
-    monkeypatch.setattr(parity_session, "load_variant", refusing)
-    report = validated(toy_bundle, tmp_path, prompts)
+    report = validated(toy_bundle, tmp_path, prompts, load=refusing)
     variant = only_variant(report)
     assert (variant.status, variant.reason, variant.gates) == ("not run", "ort-int8: needs a Mac", ())
     assert report.passed
