@@ -36,6 +36,9 @@ def evaluate(
     backend: Annotated[str, typer.Option(help="Runtime backend.")] = "auto",
     threads: Threads = None,
     audio: Annotated[bool, typer.Option("--audio", help="Keep the generated clips as WAV.")] = False,
+    page: Annotated[
+        bool, typer.Option("--page", help="Write sounds.html, to listen to the first sound of every prompt.")
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Judge a bundle: adherence, distances to real sounds, diversity, and a sheet of spectrograms."""
@@ -59,6 +62,7 @@ def evaluate(
             threads=threads,
             embedders=embedder or (),
             write_audio=audio,
+            write_page=page,
             on_progress=lambda done, total: progress("generating", done, total),
         )
     show_report(report, generator_markdown, output, json_output)

@@ -13,13 +13,14 @@ from edge_tta.evaluate.clips import METADATA_FILE, read_clips
 from edge_tta.evaluate.codec import Reconstruct, codec_figures
 from edge_tta.evaluate.contact_sheet import write_contact_sheet
 from edge_tta.evaluate.embedders import Embedder, open_embedders
+from edge_tta.evaluate.gallery import FirstSounds, gallery_page
 from edge_tta.evaluate.generated import SHEET_LABELS, Generate, Progress, evaluate_generator
 from edge_tta.evaluate.report import codec_markdown, generator_markdown, write_report
 from edge_tta.evaluate.results import SCHEMA, CodecReport, GeneratorReport, Provenance, Settings
 from edge_tta.evaluate.spectral import FloatArray
 from edge_tta.evaluate.suite import Prompt, read_prompts
 from edge_tta.evaluate.tagger import load_tagger
-from edge_tta.files import make_folder
+from edge_tta.files import make_folder, write_file
 
 __all__ = [
     "CodecReport",
@@ -63,6 +64,7 @@ def evaluate_bundle(
     first_seed: int = 0,
     embedders: Sequence[str] = (),
     write_audio: bool = False,
+    write_page: bool = False,
     on_progress: Progress | None = None,
 ) -> GeneratorReport:
     """Generate from every prompt with a bundle and judge the result.
@@ -83,6 +85,7 @@ def evaluate_bundle(
         first_seed: seed of the first clip.
         embedders: further judges, see :func:`edge_tta.evaluate.embedders.open_embedders`.
         write_audio: keep the clips as WAV below ``output_dir / "audio"``.
+        write_page: also write ``sounds.html``, a page with the first sound of every prompt to listen to.
         on_progress: called after every clip.
 
     Raises:
@@ -111,7 +114,7 @@ def evaluate_bundle(
     settings = Settings(seeds_per_prompt, seconds, steps, guidance, precision, first_seed)
     audio_dir = output_dir / "audio"
     make_folder(audio_dir if write_audio else output_dir)
-    rate = tagger.config.mel.sample_rate
+    rate, first = tagger.config.mel.sample_rate, FirstSounds()
     with TextToAudio.open(opened, backend=backend, precision=precision, threads=threads) as model:
 
         def generate(prompt: Prompt, seed: int) -> FloatArray:
@@ -119,6 +122,8 @@ def evaluate_bundle(
                 prompt.text, seconds=seconds, seed=seed, steps=steps, guidance=guidance
             )
             audio = model.generate(request).audio
+            if write_page:
+                first.add(prompt, seed, audio)
             if audio.sample_rate != rate:
                 raise DataError(f"the tagger listens at {rate} Hz, the bundle makes {audio.sample_rate} Hz")
             if write_audio:
@@ -138,6 +143,8 @@ def evaluate_bundle(
         )
     write_report(report, generator_markdown(report), output_dir, "evaluation")
     write_contact_sheet(entries, output_dir / "contact_sheet.png", rate)
+    if write_page:
+        write_file(output_dir / "sounds.html", gallery_page(report, first.exhibits, tagger).encode())
     return report
 
 

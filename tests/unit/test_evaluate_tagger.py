@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -423,6 +424,7 @@ def test_evaluate_bundle_asks_the_runtime_and_writes_its_report(folder, trained,
         precision="fp32",
         first_seed=100,
         write_audio=True,
+        write_page=True,
     )
     assert [request.seed for request in requests] == list(range(100, 106))
     assert {request.seconds for request in requests} == {0.5}
@@ -432,5 +434,8 @@ def test_evaluate_bundle_asks_the_runtime_and_writes_its_report(folder, trained,
     assert report.suites[0].suite == "plain"
     assert len(list((tmp_path / "out" / "audio").glob("*.wav"))) == 6
     assert (tmp_path / "out" / "contact_sheet.png").exists()
+    page = (tmp_path / "out" / "sounds.html").read_text()
+    assert page.count("<audio") == 3 and re.findall(r"Seed (\d+)", page) == ["100", "102", "104"]
+    assert page.count("✓ ") == 3, "of three labels every one is among five"
     with pytest.raises(DataError, match="got 0"):
         run.evaluate_bundle(None, prompts, folder, trained[0], tmp_path / "out", seeds_per_prompt=0)

@@ -8,16 +8,25 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from altered_bundles import alter_bundle
 from browser import Browser, Page, find_browser, running_browser
 from PIL import Image
 
+from edge_tta.audio import Audio
+from edge_tta.errors import DataError
+from edge_tta.evaluate.adherence import adherence
+from edge_tta.evaluate.gallery import FirstSounds, gallery_page, mp3_bytes
 from edge_tta.evaluate.listening import ListeningAnswers, read_document, score
 from edge_tta.evaluate.listening_sheet import ListeningOptions, make_listening_test
 from edge_tta.evaluate.parity_sources import ValidationOptions
+from edge_tta.evaluate.results import Provenance, Settings
+from edge_tta.evaluate.suite import Prompt
+from edge_tta.evaluate.tagger import TaggerConfig, build_network, load_tagger, save_tagger
 from edge_tta.evaluate.validate import validate_bundle
 
 HOSTILE = '<img src=x onerror="document.title=1"></script><b>rain</b>'
@@ -220,3 +229,44 @@ def test_a_listening_test_from_the_page_to_the_score(bundle: Path, browser: Brow
     assert page.run("document.getElementById('progress').textContent") == "1 of 3 answered"
     assert page.errors == []
     assert set(page.addresses) == {(tmp_path / "listening.html").resolve().as_uri()}
+
+
+def test_the_page_of_an_evaluations_sounds_plays_them(tmp_path: Path, page: Page) -> None:
+    labels = ("rain", "dog bark", "bell")
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        config = TaggerConfig(widths=(4, 6, 8), embedding=12)
+        save_tagger(build_network(len(labels), config), labels, config, tmp_path)
+    tagger, first = load_tagger(tmp_path), FirstSounds()
+    noise = 0.1 * np.random.default_rng(0).standard_normal((4, 1, 44100)).astype(np.float32)
+    prompts = [Prompt(HOSTILE, ("rain",), "plain"), Prompt("a bell", ("bell",), "plain")]
+    prompts.append(Prompt("rain and a dog", ("rain", "dog bark"), "two"))
+    for seed, prompt in enumerate([*prompts, prompts[0]]):
+        first.add(prompt, seed, Audio(noise[seed], 44100))
+    assert [one.seed for one in first.exhibits] == [0, 1, 2]
+    real = adherence(tagger.tag(list(noise[:2]), 44100), ["rain", "bell"], tagger, np.random.default_rng(0))
+    report = SimpleNamespace(
+        settings=Settings(2, 1.0, 1, None, "int8", 0),
+        provenance=Provenance(tagger.digest, "", None, "toy", "0" * 64),
+        real=real,
+    )
+    (tmp_path / "sounds.html").write_text(gallery_page(report, first.exhibits, tagger), encoding="utf-8")  # type: ignore[arg-type]
+    page.open(tmp_path / "sounds.html")
+    assert page.errors == [] and page.addresses == [(tmp_path / "sounds.html").resolve().as_uri()]
+    assert page.run("[...document.querySelectorAll('h4')].map(h => h.textContent)") == [
+        p.text for p in prompts
+    ]
+    assert page.run("[...document.querySelectorAll('h2')].map(h => h.textContent)") == ["plain", "two"]
+    assert page.run("document.querySelectorAll('b, img[src=x]').length") == 0
+    length = page.run("""new Promise((done, failed) => {
+      const player = document.querySelector("audio");
+      player.addEventListener("ended", () => done(player.currentTime));
+      player.addEventListener("error", () => failed(player.error.message));
+      player.play();
+    })""")
+    assert 0.9 < length < 1.2
+
+
+def test_mp3_says_what_it_cannot_hold() -> None:
+    with pytest.raises(DataError, match="MP3 cannot hold 1 channels at 7000 Hz"):
+        mp3_bytes(Audio(np.zeros((1, 700), np.float32), 7000))
