@@ -28,6 +28,7 @@ from edge_tta.errors import DataError
 from edge_tta.noise import gaussian_noise
 from edge_tta.runtime.sampler import sample
 from edge_tta.text import Tokenizer
+from quantization.ranges import See, find_ranges
 
 Arrays = dict[str, NDArray[Any]]
 COLUMNS = ("prompt", "seconds", "guidance", "steps", "seed")
@@ -187,7 +188,7 @@ def stage_inputs(sounds: Sequence[CalibrationSound], stage: str) -> list[Arrays]
 def activation_ranges(
     model: bytes, tensors: Sequence[str], inputs: Sequence[Arrays]
 ) -> dict[str, tuple[float, float]]:
-    """Smallest and largest value of tensors inside a float graph over all inputs, by name."""
+    """Ranges in which tensors inside a float graph are best rounded to eight bits, over all inputs, by name."""
     proto = onnx.load_from_string(model)
     known = {value.name for value in (*proto.graph.input, *proto.graph.output)}
     for name in tensors:
@@ -195,14 +196,14 @@ def activation_ranges(
             proto.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
     session = open_session(proto.SerializeToString())
     inner = [name for name in tensors if name not in {value.name for value in proto.graph.input}]
-    ranges: dict[str, tuple[float, float]] = {}
-    for given in inputs:
-        found = dict(zip(inner, run_stage(session, given, inner) if inner else [], strict=True))
-        for name in tensors:
-            values = found[name] if name in found else given[name]
-            low, high = ranges.get(name, (math.inf, -math.inf))
-            ranges[name] = min(low, float(values.min())), max(high, float(values.max()))
-    return ranges
+
+    def run(see: See) -> None:
+        for given in inputs:
+            found = dict(zip(inner, run_stage(session, given, inner) if inner else [], strict=True))
+            for name in tensors:
+                see(name, found[name] if name in found else given[name])
+
+    return find_ranges(run)
 
 
 def open_session(model: bytes, threads: int = 1) -> onnxruntime.InferenceSession:

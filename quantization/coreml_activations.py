@@ -12,6 +12,7 @@ import torch.ao.quantization.fx._decomposed
 from torch import Tensor, nn
 
 from quantization.calibration import Arrays
+from quantization.ranges import See, find_ranges
 
 LOW, HIGH = -128, 127
 MIN_SCALE = 1e-4
@@ -21,7 +22,7 @@ MIN_SCALE = 1e-4
 def input_ranges(
     module: nn.Module, ports: Sequence[str], inputs: Sequence[Arrays], weights: Collection[str]
 ) -> dict[str, tuple[float, float]]:
-    """Smallest and largest value that reaches each Linear.
+    """Ranges in which what reaches each Linear is best rounded to eight bits.
 
     Args:
         module: a stage.
@@ -32,17 +33,17 @@ def input_ranges(
     Returns:
         Lowest and highest value by name of the weight.
     """
-    ranges: dict[str, tuple[float, float]] = {}
 
-    def watch(name: str, x: Tensor) -> Tensor:
-        low, high = ranges.get(name, (0.0, 0.0))
-        ranges[name] = min(low, float(x.min())), max(high, float(x.max()))
-        return x
+    def run(see: See) -> None:
+        def watch(name: str, x: Tensor) -> Tensor:
+            see(name, x.numpy())
+            return x
 
-    with _before_linears(module, weights, watch), torch.inference_mode():
-        for given in inputs:
-            module(*(torch.from_numpy(given[port]) for port in ports))
-    return ranges
+        with _before_linears(module, weights, watch), torch.inference_mode():
+            for given in inputs:
+                module(*(torch.from_numpy(given[port]) for port in ports))
+
+    return find_ranges(run)
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from quantization.calibration import (
     stage_inputs,
     within,
 )
+from quantization.ranges import CLIPPED_WEIGHT, See, find_ranges
 
 TINY = Path(__file__).resolve().parents[1] / "golden" / "edge-tiny"
 HEADER = "prompt,seconds,guidance,steps,seed\n"
@@ -94,7 +95,42 @@ def test_ranges_are_those_of_every_input() -> None:
     onnx.checker.check_model(model)
     inputs = [{"x": np.array(row, dtype=np.float32)} for row in ([1, -3], [2, 0.5])]
     ranges = activation_ranges(model.SerializeToString(), ["x", "y", "z"], inputs)
-    assert ranges == {"x": (-3.0, 2.0), "y": (0.25, 9.0), "z": (-9.0, -0.25)}
+    # So few values are spread too wide for clipping to pay; 0 always has a value of its own.
+    assert ranges == {"x": (-3.0, 2.0), "y": (0.0, 9.0), "z": (-9.0, 0.0)}
+
+
+def rounded(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Values as eight bits between two ends hold them."""
+    step = (high - low) / 255
+    return low + step * np.clip(np.round((values - low) / step), 0, 255)
+
+
+def test_few_large_values_are_clipped_where_that_errs_less() -> None:
+    values = np.random.default_rng(0).standard_normal(100_000)
+    values[:2] = 20.0, 40.0
+    shown = []
+
+    def run(see: See) -> None:
+        for part in np.split(values, 10):
+            see("x", part)
+            shown.append(len(part))
+
+    (low, high) = find_ranges(run)["x"]
+    assert len(shown) == 20, "once for the extremes, once for the spread"
+    assert -6 < low < -3 and 4 < high < 38
+
+    def error(low: float, high: float) -> float:
+        found = np.square(rounded(values, low, high) - values)
+        return float(found.sum() + (CLIPPED_WEIGHT - 1) * found[(values < low) | (values > high)].sum())
+
+    chosen = error(low, high)
+    assert chosen < 0.8 * error(values.min(), values.max())
+    for other in ((low, 0.8 * high), (low, 1.3 * high), (0.7 * low, high)):
+        assert chosen < error(*other) * 1.001
+
+
+def test_a_tensor_that_is_always_zero_has_an_empty_range() -> None:
+    assert find_ranges(lambda see: see("x", np.zeros(3))) == {"x": (0.0, 0.0)}
 
 
 @pytest.mark.parametrize(
