@@ -19,6 +19,10 @@ from edge_tta.evaluate.frechet import frechet_estimate
 from edge_tta.evaluate.spectral import FloatArray, log_mel_distance, mono, multi_resolution_stft_distance
 from edge_tta.evaluate.statistics import Estimate, mean_estimate
 from edge_tta.evaluate.tagger import Tagger, Tags
+from edge_tta.evaluate.transients import Onset, TransientFigures, measure_onset, transient_figures
+
+TREBLE_HZ, TREBLE_SHARE = (12_000.0, 16_000.0), 1e-5
+"""A band that codecs lose first, and the share of a clip's energy in it (-50 dB) from which on it counts."""
 
 Reconstruct = Callable[[FloatArray], FloatArray]
 """One channel [frames] through encoder and decoder to [frames] or [1, frames], at the tagger's sample rate."""
@@ -44,6 +48,21 @@ class CodecFigures:
     """Mean absolute difference of log10 mel magnitudes."""
     multi_resolution_stft: Estimate
     """Spectral convergence plus log magnitude distance."""
+    treble_change: Estimate | None
+    """Level from 12 to 16 kHz, reconstruction minus original, dB, of clips that have something there."""
+    transients: TransientFigures | None
+    """None without two clips that have a clear onset."""
+
+
+@dataclass(frozen=True, eq=False)
+class CodecJudgement:
+    """Figures, and sounds to look at."""
+
+    figures: CodecFigures
+    entries: list[SheetEntry]
+    """A pair of each label, as many as were asked for."""
+    onsets: list[Onset]
+    """Every clear onset of the clips."""
 
 
 def _fit(reconstruction: FloatArray, frames: int, name: str) -> FloatArray:
@@ -62,7 +81,7 @@ def codec_figures(
     *,
     sheet_labels: int = 25,
     on_progress: Callable[[int, int], None] | None = None,
-) -> tuple[CodecFigures, list[SheetEntry]]:
+) -> CodecJudgement:
     """Put clips through the codec and compare.
 
     Args:
@@ -82,7 +101,8 @@ def codec_figures(
     rate = tagger.config.mel.sample_rate
     entries: dict[str, SheetEntry] = {}
     parts: dict[str, list[Tags]] = {"original": [], "reconstructed": []}
-    mel_distance, stft_distance = [], []
+    mel_distance, stft_distance, treble = [], [], []
+    onsets: list[Onset] = []
     for number, clip in enumerate(known, start=1):
         original = load_clip(clip.path, rate)
         reconstruction = _fit(reconstruct(original), len(original), clip.path.name)
@@ -90,6 +110,10 @@ def codec_figures(
         parts["reconstructed"].append(tagger.tag([reconstruction], rate))
         mel_distance.append(log_mel_distance(original, reconstruction, rate))
         stft_distance.append(multi_resolution_stft_distance(original, reconstruction))
+        if (change := treble_change(original, reconstruction, rate)) is not None:
+            treble.append(change)
+        if (onset := measure_onset(clip.label, original, reconstruction, rate)) is not None:
+            onsets.append(onset)
         if clip.label not in entries and len(entries) < sheet_labels:
             entries[clip.label] = SheetEntry(clip.label, original, reconstruction)
         if on_progress is not None:
@@ -109,8 +133,33 @@ def codec_figures(
         frechet=frechet_estimate(reconstructed_tags.embeddings, original_tags.embeddings, generator),
         log_mel=mean_estimate(mel_distance, generator),
         multi_resolution_stft=mean_estimate(stft_distance, generator),
+        treble_change=mean_estimate(treble, generator) if treble else None,
+        transients=transient_figures(onsets, generator),
     )
-    return figures, list(entries.values())
+    return CodecJudgement(figures, list(entries.values()), onsets)
+
+
+def treble_change(original: FloatArray, reconstruction: FloatArray, sample_rate: int) -> float | None:
+    """Level of the reconstruction over the original's in ``TREBLE_HZ``, dB.
+
+    Args:
+        original: [frames].
+        reconstruction: [frames].
+        sample_rate: Hz.
+
+    Returns:
+        None where the original has next to nothing there, or the rate does not reach so far.
+    """
+    if sample_rate < 2 * TREBLE_HZ[1]:
+        return None
+    frequency = np.fft.rfftfreq(len(original), 1.0 / sample_rate)
+    band = (frequency >= TREBLE_HZ[0]) & (frequency < TREBLE_HZ[1])
+    power = [
+        np.square(np.abs(np.fft.rfft(np.asarray(x, dtype=np.float64)))) for x in (original, reconstruction)
+    ]
+    if power[0][band].sum() <= TREBLE_SHARE * power[0].sum():
+        return None
+    return float(10.0 * np.log10(max(float(power[1][band].sum()), 1e-12) / float(power[0][band].sum())))
 
 
 def stack_tags(parts: Sequence[Tags]) -> Tags:

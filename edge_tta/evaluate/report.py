@@ -143,6 +143,18 @@ def codec_markdown(report: CodecReport) -> str:
         ("log-mel distance (log10 magnitude)", _number(figures.log_mel)),
         ("multi-resolution STFT distance", _number(figures.multi_resolution_stft)),
     ]
+    if figures.treble_change is not None:
+        rows.append(
+            ("level from 12 to 16 kHz, reconstructed over original, dB", _number(figures.treble_change))
+        )
+    if (found := figures.transients) is not None:
+        rows += [
+            ("18 ms before an onset, dB below its peak: original", _number(found.original_before)),
+            ("the same, reconstructed", _number(found.reconstructed_before)),
+            ("onsets with pre-echo above -40 dB that the original does not have", _share(found.echoes)),
+            ("rise of an onset, ms: original", _number(found.original_rise)),
+            ("the same, reconstructed", _number(found.reconstructed_rise)),
+        ]
     lines = [
         f"# Reconstruction by {report.provenance.subject}",
         "",
@@ -150,6 +162,9 @@ def codec_markdown(report: CodecReport) -> str:
         *_table(rows),
     ]
     lines += ["Original above, reconstructed below:", "", "![contact sheet](codec_sheet.png)", ""]
+    if figures.transients is not None:
+        lines += ["90 ms around onsets, from the original's first sample of it on:", ""]
+        lines += ["![onsets](codec_transients.png)", ""]
     return "\n".join(lines)
 
 

@@ -20,7 +20,11 @@ from edge_tta.evaluate.results import SCHEMA, CodecReport, GeneratorReport, Prov
 from edge_tta.evaluate.spectral import FloatArray
 from edge_tta.evaluate.suite import Prompt, read_prompts
 from edge_tta.evaluate.tagger import load_tagger
+from edge_tta.evaluate.transient_sheet import write_transient_sheet
 from edge_tta.files import make_folder, write_file
+
+SHEET_ONSETS = 16
+"""Onsets that are drawn, one of a label."""
 
 __all__ = [
     "CodecReport",
@@ -165,7 +169,8 @@ def evaluate_codec(
         reconstruct: one channel [frames] to [frames] or [1, frames], at the tagger's sample rate.
         reference_dir: folder with ``metadata.csv`` of real clips.
         tagger_dir: folder that holds the tagger.
-        output_dir: gets ``codec.json``, ``codec.md`` and ``codec_sheet.png``.
+        output_dir: gets ``codec.json``, ``codec.md``, ``codec_sheet.png`` and, where a clip has a clear onset,
+            ``codec_transients.png``.
         subject: name of the codec for the report.
         splits: clips to use; ``val`` clips were seen neither by codec nor by tagger.
         random_seed: seed of the bootstrap.
@@ -176,12 +181,15 @@ def evaluate_codec(
     clips = read_clips(reference_dir, splits)
     make_folder(output_dir)
     generator = np.random.default_rng(random_seed)
-    figures, entries = codec_figures(
+    judged = codec_figures(
         reconstruct, clips, tagger, generator, sheet_labels=SHEET_LABELS, on_progress=on_progress
     )
     digest = file_digest(reference_dir / METADATA_FILE)
-    report = CodecReport(SCHEMA, Provenance(tagger.digest, digest, None, subject, None), figures)
+    report = CodecReport(SCHEMA, Provenance(tagger.digest, digest, None, subject, None), judged.figures)
     write_report(report, codec_markdown(report), output_dir, "codec")
     rate = tagger.config.mel.sample_rate
-    write_contact_sheet(entries, output_dir / "codec_sheet.png", rate, below="reconstructed")
+    write_contact_sheet(judged.entries, output_dir / "codec_sheet.png", rate, below="reconstructed")
+    if judged.onsets:
+        firsts = list({onset.label: onset for onset in reversed(judged.onsets)}.values())[::-1]
+        write_transient_sheet(firsts[:SHEET_ONSETS], output_dir / "codec_transients.png", rate)
     return report

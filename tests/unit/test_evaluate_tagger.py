@@ -306,14 +306,15 @@ def test_prompts_are_read_and_checked(tmp_path):
 
 def test_perfect_codec_costs_nothing_and_noise_costs_everything(folder, tagger):
     clips = read_clips(folder, ["val"])
-    perfect, entries = codec_figures(lambda samples: samples, clips, tagger, np.random.default_rng(0))
+    judged = codec_figures(lambda samples: samples, clips, tagger, np.random.default_rng(0))
+    perfect, entries = judged.figures, judged.entries
     assert perfect.frechet.value < 1e-3
     assert (perfect.top1_change.value, perfect.log_mel.value, perfect.same_verdict.value) == (0.0, 0.0, 1.0)
     assert sorted(entry.label for entry in entries) == sorted(LABELS)
     noise = np.random.default_rng(0)
-    ruined, _ = codec_figures(
+    ruined = codec_figures(
         lambda samples: (0.1 * noise.standard_normal(len(samples))).astype(np.float32), clips, tagger, noise
-    )
+    ).figures
     assert ruined.top1_change.value < -0.3
     assert ruined.log_mel.value > 0.3
     with pytest.raises(DataError, match="44099 samples"):
