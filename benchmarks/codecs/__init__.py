@@ -1,0 +1,1 @@
+"""Codecs of several latent rates and heads, trained alike and judged alike."""
