@@ -14,6 +14,7 @@ from torch import Tensor
 
 from benchmarks.codecs.direct import DirectStage
 from benchmarks.codecs.variants import Variant
+from edge_tta.errors import TrainingError
 from edge_tta.evaluate.clips import Clip, read_clips
 from edge_tta.evaluate.codec import CodecFigures, codec_figures
 from edge_tta.evaluate.spectral import FloatArray
@@ -96,6 +97,10 @@ def run_study(order: Order, chosen: Sequence[Variant], tell: Tell) -> list[Outco
         trainer.resume()
         started, first = time.monotonic(), trainer.step
         trainer.train()
+        if trainer.stopped:
+            raise TrainingError(
+                f"{variant.name}: stopped at step {trainer.step}; the same command goes on from there"
+            )
         per_step = (time.monotonic() - started) / max(1, trainer.step - first)
         tell(f"{variant.name}: trained, {per_step:.2f} s a step")
         with trainer.average.applied():
