@@ -1,0 +1,62 @@
+package org.edgetta.engine
+
+/**
+ * One request. What no bundle is needed for is checked here; the rest when it is served.
+ *
+ * @property prompt description of the sound.
+ * @property seconds duration; the result has exactly round(seconds * sample rate) frames.
+ * @property seed 0 to 2^63 - 1; the same request on the same bundle, backend and machine gives the same samples.
+ * @property steps network steps, 1 to 8; more cost more.
+ * @property guidance how strictly to follow the prompt, at least 0; null takes the bundle's default.
+ * @throws RequestException names field, value and allowed range.
+ */
+class GenerationRequest(
+    val prompt: String,
+    val seconds: Double = 5.0,
+    val seed: Long = 0,
+    val steps: Int = 1,
+    val guidance: Double? = null,
+) {
+    init {
+        Prompt.normalise(prompt)
+        requireFinite("seconds", seconds)
+        if (seconds <= 0) refuse("seconds", Numbers.general(seconds), "it must be above 0")
+        if (guidance != null) {
+            requireFinite("guidance", guidance)
+            if (guidance < 0) refuse("guidance", Numbers.general(guidance), "it must be at least 0")
+        }
+        if (seed < 0) refuse("seed", seed, "allowed are 0 to ${Long.MAX_VALUE}")
+        if (steps !in 1..MAX_STEPS) refuse("steps", steps, "allowed are 1 to $MAX_STEPS")
+    }
+
+    /**
+     * Check the request against what a bundle makes.
+     *
+     * @throws RequestException names field, value and the bundle's range.
+     */
+    internal fun checkLimits(audio: AudioSpec, limits: Generation) {
+        if (seconds !in audio.minSeconds..audio.maxSeconds) {
+            val range = "${Numbers.general(audio.minSeconds)} to ${Numbers.general(audio.maxSeconds)} s"
+            refuse("seconds", Numbers.general(seconds), "this bundle makes $range")
+        }
+        if (steps > limits.maxSteps) refuse("steps", steps, "this bundle takes 1 to ${limits.maxSteps}")
+        if (guidance != null && guidance !in limits.minGuidance..limits.maxGuidance) {
+            val range = "${Numbers.general(limits.minGuidance)} to ${Numbers.general(limits.maxGuidance)}"
+            refuse("guidance", Numbers.general(guidance), "this bundle takes $range")
+        }
+    }
+
+    private fun requireFinite(name: String, value: Double) {
+        if (value.isNaN() || value.isInfinite()) {
+            throw RequestException("$name must be a finite number, got ${Numbers.general(value)}")
+        }
+    }
+
+    private fun refuse(name: String, value: Any, reason: String): Nothing =
+        throw RequestException("$name $value is out of range: $reason")
+
+    companion object {
+        /** Most network steps of any request. */
+        const val MAX_STEPS = 8
+    }
+}

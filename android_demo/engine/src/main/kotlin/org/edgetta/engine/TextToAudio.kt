@@ -1,0 +1,114 @@
+package org.edgetta.engine
+
+import java.util.concurrent.ConcurrentHashMap
+
+/**
+ * A model ready to generate: tokenizer, text encoder, generator and decoder of one bundle on one backend.
+ *
+ * One object may be shared by threads: sounds are made one after the other. [cancel] and [close] may be called from
+ * any thread at any time.
+ *
+ * @property bundle what the backend was opened with.
+ * @property backend runs the three networks; closed with this object.
+ * @throws BundleException the tokenizer is damaged.
+ */
+class TextToAudio(val bundle: Bundle, val backend: Backend) : AutoCloseable {
+    private val tokenizer = bundle.tokenizer()
+    private val lock = Any()
+    private val calls: MutableSet<Call> = ConcurrentHashMap.newKeySet()
+
+    @Volatile
+    private var closed = false
+
+    /** One call of [generate]. */
+    private class Call {
+        @Volatile
+        var cancelled = false
+    }
+
+    /**
+     * Make one sound.
+     *
+     * @throws RequestException the request cannot be served; the message names field, value and range.
+     * @throws BackendException a stage failed (the message names it), or this object is or was closed.
+     * @throws CancelledException [cancel] asked to stop.
+     */
+    fun generate(request: GenerationRequest): Result {
+        request.checkLimits(bundle.manifest.audio, bundle.manifest.generation)
+        val call = Call()
+        calls.add(call)
+        try {
+            return synchronized(lock) { make(request, call) }
+        } finally {
+            calls.remove(call)
+        }
+    }
+
+    /** Stop all calls under way before their next stage; they throw [CancelledException]. Later calls are not touched. */
+    fun cancel() {
+        for (call in calls) call.cancelled = true
+    }
+
+    /** Give memory back. Calls under way stop before their next stage with [BackendException]. Twice is fine. */
+    override fun close() {
+        closed = true
+        synchronized(lock) { backend.close() }
+    }
+
+    private fun make(request: GenerationRequest, call: Call): Result {
+        val watch = Stopwatch()
+        val warnings = ArrayList<String>()
+        giveWay(call)
+        val prompt = watch.time(Stage.TOKENIZER) { tokenizer.encode(request.prompt) }
+        if (prompt.dropped > 0) {
+            warnings.add(
+                "the prompt is too long: its last ${prompt.dropped} tokens were left out (limit ${tokenizer.maxTokens})",
+            )
+        }
+        giveWay(call)
+        val stages = CheckedBackend(backend, bundle.manifest.audio)
+        val text = watch.time(Stage.TEXT_ENCODER) { stages.textEncoder(prompt.ids) }
+        val latent = sample(request, stages, text, watch, call)
+        giveWay(call)
+        val audio = bundle.manifest.audio
+        val finished = watch.time(Stage.DECODER) {
+            val count = audio.numSamples(request.seconds)
+            val waveform = stages.decoder(latent, audio.latentFrames(request.seconds), count)
+            Finish.finish(waveform, audio.channels, count, audio.sampleRate)
+        }
+        warnings.addAll(finished.warnings)
+        return Result(finished.samples, audio.channels, audio.sampleRate, watch.timings(), warnings)
+    }
+
+    private fun sample(
+        request: GenerationRequest,
+        stages: CheckedBackend,
+        text: TextFeatures,
+        watch: Stopwatch,
+        call: Call,
+    ): FloatArray {
+        val limits = bundle.manifest.generation
+        val guidance = (request.guidance ?: limits.defaultGuidance).toFloat()
+        val seconds = request.seconds.toFloat()
+        val frames = bundle.manifest.audio.latentFrames(request.seconds)
+        val size = frames * bundle.manifest.audio.latentChannels
+        val velocity = Velocity { latent, time, duration ->
+            watch.time(Stage.GENERATOR) {
+                stages.generator(latent, frames, time.toFloat(), duration.toFloat(), text, seconds, guidance)
+            }
+        }
+        val draw = { stream: Int -> watch.time(Stage.GENERATOR) { Noise.gaussian(request.seed, size, stream.toLong()) } }
+        val before = { _: Int -> giveWay(call) }
+        // A stream of the seed's noise for every step.
+        return if (limits.sampler == "ping-pong") {
+            Sampler.pingPong(velocity, draw(0), request.steps, draw, before)
+        } else {
+            Sampler.walk(velocity, draw(0), request.steps, before)
+        }
+    }
+
+    private fun giveWay(call: Call) {
+        if (closed) throw BackendException("the pipeline is closed; open it again")
+        if (call.cancelled) throw CancelledException()
+    }
+}
