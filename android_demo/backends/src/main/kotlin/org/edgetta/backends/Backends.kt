@@ -1,5 +1,6 @@
 package org.edgetta.backends
 
+import java.io.File
 import org.edgetta.engine.Backend
 import org.edgetta.engine.BackendException
 import org.edgetta.engine.Bundle
@@ -11,6 +12,19 @@ object Backends {
 
     /** Most threads that can be asked for, as in the Python package. */
     const val MAX_THREADS = 64
+
+    /**
+     * Names of the variants that run here and whose files are there, int8 first: a bundle may be carried in part.
+     *
+     * A file is judged when it is opened; here it only has to exist.
+     */
+    fun variants(bundle: Bundle): List<String> = bundle.manifest.variants
+        .filterValues { it.backend == ORT || (it.backend == EXECUTORCH && it.delegate == "xnnpack") }
+        .filterValues { variant ->
+            variant.files().all { entry -> entry.stored().all { (path, _) -> File(bundle.root, path).isFile } }
+        }
+        .entries.sortedWith(compareBy({ it.value.precision != "int8" }, { it.key }))
+        .map { it.key }
 
     /**
      * Opens a variant on the runtime that the manifest names for it.
@@ -37,8 +51,3 @@ object Backends {
         }
     }
 }
-
-/** First line of an exception's message, cut to 300 characters; its type where there is none. */
-internal fun firstLine(error: Throwable): String =
-    error.message?.trim()?.lineSequence()?.firstOrNull()?.takeIf { it.isNotEmpty() }?.take(300)
-        ?: error.javaClass.simpleName
