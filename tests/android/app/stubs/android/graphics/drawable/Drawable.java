@@ -1,0 +1,4 @@
+package android.graphics.drawable;
+
+public abstract class Drawable {
+}

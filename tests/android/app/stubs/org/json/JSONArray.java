@@ -1,0 +1,5 @@
+package org.json;
+
+public class JSONArray {
+    public JSONArray(java.util.Collection<?> items) {}
+}
