@@ -32,12 +32,12 @@ internal class UnigramSearch(private val model: SentencePieceModel) {
             val before = scores[start]
             var characterIsPiece = false
             forEachPiece(text, start) { id, end ->
-                // Summed in double and kept as float, as SentencePiece does, so that ties fall the same way.
-                val score = model.scores[id].toDouble() + before
+                // Summed as float, as SentencePiece does, so that ties fall the same way.
+                val score = model.scores[id] + before
                 if (starts[end] < 0 || score > scores[end]) {
                     ids[end] = id
                     starts[end] = start
-                    scores[end] = score.toFloat()
+                    scores[end] = score
                 }
                 if (end == start + character) characterIsPiece = true
             }
