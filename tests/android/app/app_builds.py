@@ -48,7 +48,19 @@ def shim_library(kotlin: Kotlin, output: Path) -> Path:
         raise ToolMissing(f"no jni.h in {include}")
     places = [f"-I{include}", *(f"-I{folder}" for folder in include.iterdir() if folder.is_dir())]
     source = str(SHIM / "native" / "shim.c")
-    command = [compiler, "-O2", "-Wall", "-Werror", "-shared", "-fPIC", *places, source, "-o", str(output), "-ldl"]
+    command = [
+        compiler,
+        "-O2",
+        "-Wall",
+        "-Werror",
+        "-shared",
+        "-fPIC",
+        *places,
+        source,
+        "-o",
+        str(output),
+        "-ldl",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return output
