@@ -28,13 +28,6 @@ abstract class CopyBundle @Inject constructor(private val files: FileSystemOpera
     }
 }
 
-val copyBundle = tasks.register<CopyBundle>("copyBundle") {
-    // -PedgeTtaBundle=FOLDER and -PedgeTtaVariants=NAME,NAME take another bundle or other variants.
-    bundle = providers.gradleProperty("edgeTtaBundle").map { layout.projectDirectory.dir(it) }
-        .orElse(layout.projectDirectory.dir("../../edge_tta/assets/edge-10m"))
-    variants = providers.gradleProperty("edgeTtaVariants").orElse("ort-int8").map { it.split(",") }
-}
-
 android {
     namespace = "org.edgetta.demo"
     compileSdk = libs.versions.compileSdk.get().toInt()
@@ -64,7 +57,15 @@ android {
 }
 
 androidComponents {
-    onVariants { variant -> variant.sources.assets?.addGeneratedSourceDirectory(copyBundle, CopyBundle::assets) }
+    onVariants { variant ->
+        val copy = tasks.register<CopyBundle>("${variant.name}CopyBundle") {
+            // -PedgeTtaBundle=FOLDER and -PedgeTtaVariants=NAME,NAME take another bundle or other variants.
+            bundle = providers.gradleProperty("edgeTtaBundle").map { layout.projectDirectory.dir(it) }
+                .orElse(layout.projectDirectory.dir("../../edge_tta/assets/edge-10m"))
+            variants = providers.gradleProperty("edgeTtaVariants").orElse("ort-int8").map { it.split(",") }
+        }
+        variant.sources.assets?.addGeneratedSourceDirectory(copy, CopyBundle::assets)
+    }
 }
 
 dependencies {

@@ -1,4 +1,4 @@
-"""Android's public interface, read from type declarations for another language: names, numbers of parameters, levels."""
+"""Android's public interface, read from type declarations made for another language: names, arities, levels."""
 
 from __future__ import annotations
 
