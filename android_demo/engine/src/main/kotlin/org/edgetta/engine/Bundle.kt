@@ -25,10 +25,11 @@ class Bundle private constructor(val root: File, val manifest: Manifest, private
      * @throws BundleException a file is missing, a link, or not what the manifest says; or the copy cannot be written.
      */
     fun stageFile(variant: String, stage: String): File {
-        val found = manifest.variants[variant] ?: throw BackendException(
-            "bundle $name has no variant '${variant.take(80)}'; it has ${manifest.variants.keys.sorted().joinToString()}",
-        )
-        val entry = found.stages[stage] ?: throw BackendException("no stage '${stage.take(80)}'; there are ${STAGES.joinToString()}")
+        val known = manifest.variants.keys.sorted().joinToString()
+        val found = manifest.variants[variant]
+            ?: throw BackendException("bundle $name has no variant '${variant.take(80)}'; it has $known")
+        val entry = found.stages[stage]
+            ?: throw BackendException("no stage '${stage.take(80)}'; there are ${STAGES.joinToString()}")
         if (entry.partBytes != null) return joined(entry)
         verify(entry)
         return File(root, entry.file)

@@ -6,7 +6,8 @@ internal class CheckedBackend(private val backend: Backend, private val audio: A
     fun textEncoder(ids: LongArray): TextFeatures = run("text_encoder") {
         val text = backend.textEncoder(ids)
         if (text.count < 1 || text.tokens.isEmpty() || text.tokens.size % text.count != 0) {
-            throw BackendException("${backend.name}: text_encoder made ${text.tokens.size} values for ${text.count} tokens")
+            val made = "${text.tokens.size} values for ${text.count} tokens"
+            throw BackendException("${backend.name}: text_encoder made $made")
         }
         requireFinite("text_encoder", text.tokens)
         requireFinite("text_encoder", text.pooled)

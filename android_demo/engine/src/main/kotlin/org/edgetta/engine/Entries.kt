@@ -30,7 +30,7 @@ class Port(val name: String, val dtype: String, val shape: List<Any>)
 /**
  * A graph.
  *
- * @property partBytes stored as FILE.part-01, FILE.part-02 and so on, each of so many bytes but the last; null: one file.
+ * @property partBytes stored as FILE.part-01, FILE.part-02 and so on, each of so many bytes but the last; null: whole.
  */
 class StageFile(
     file: String,

@@ -57,7 +57,7 @@ internal object EntriesReader {
             precision,
             stages,
             if (fields.has("parity_snr_db")) parity(fields.fields("parity_snr_db")) else emptyMap(),
-            if (fields.has("companions")) fields.list("companions", 8) { item, at -> file(Fields.of(item, at)) } else emptyList(),
+            if (fields.has("companions")) companions(fields) else emptyList(),
             if (fields.has("delegate")) fields.choice("delegate", DELEGATES) else DELEGATES.first(),
         )
         fields.end()
@@ -67,6 +67,9 @@ internal object EntriesReader {
         checkPackages(variant, fields.at("companions"))
         return variant
     }
+
+    private fun companions(fields: Fields): List<BundleFile> =
+        fields.list("companions", 8) { item, at -> file(Fields.of(item, at)) }
 
     private fun path(fields: Fields): String {
         val path = fields.text("file", PATH)
@@ -89,8 +92,7 @@ internal object EntriesReader {
             fields.text("sha256", DIGEST),
             fields.list("inputs", 16) { item, at -> port(Fields.of(item, at)) },
             fields.list("outputs", 4) { item, at -> port(Fields.of(item, at)) },
-            // Null in place of the number means as much as leaving it out.
-            if (fields.has("part_bytes") && fields.any("part_bytes") != null) fields.whole("part_bytes", MIN_PART_BYTES..Long.MAX_VALUE) else null,
+            partBytes(fields),
         )
         fields.end()
         if (!entry.file.endsWith(suffix)) Fields.refuse(fields.at("file"), "'${entry.file}' does not end in $suffix")
@@ -101,7 +103,8 @@ internal object EntriesReader {
         val inputs = entry.inputs.map { it.name }
         val known = INPUTS.getValue(stage)
         if (inputs.isEmpty() || inputs.toSet().size != inputs.size || !known.containsAll(inputs)) {
-            Fields.refuse(fields.at("inputs"), "inputs of $stage are ${known.joinToString()}, not ${inputs.joinToString()}")
+            val wanted = known.joinToString()
+            Fields.refuse(fields.at("inputs"), "inputs of $stage are $wanted, not ${inputs.joinToString()}")
         }
         val outputs = entry.outputs.map { it.name }
         if (outputs != OUTPUTS.getValue(stage)) {
@@ -109,6 +112,12 @@ internal object EntriesReader {
             Fields.refuse(fields.at("outputs"), "outputs of $stage are $wanted, not ${outputs.joinToString()}")
         }
         return entry
+    }
+
+    /** Null in place of the number means as much as leaving it out. */
+    private fun partBytes(fields: Fields): Long? {
+        if (!fields.has("part_bytes") || fields.any("part_bytes") == null) return null
+        return fields.whole("part_bytes", MIN_PART_BYTES..Long.MAX_VALUE)
     }
 
     private fun port(fields: Fields): Port {

@@ -165,7 +165,8 @@ internal class JsonReader private constructor(private val text: String, private 
             digits()
         }
         val written = text.substring(start, position)
-        if (whole) return written.toLongOrNull() ?: if (written.length <= MAX_DIGITS) BigInteger(written) else fail("too long a number")
+        if (whole && written.length > MAX_DIGITS) fail("too long a number")
+        if (whole) return written.toLongOrNull() ?: BigInteger(written)
         val number = written.toDouble()
         if (number.isInfinite()) fail("a number is not finite")
         return number

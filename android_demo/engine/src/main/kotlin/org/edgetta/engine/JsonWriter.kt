@@ -11,6 +11,8 @@ import java.math.RoundingMode
  * It is the form of Python's json.dumps(value, sort_keys=True, separators=(",", ":")), byte for byte.
  */
 internal object JsonWriter {
+    private val ROUNDINGS = listOf(RoundingMode.HALF_EVEN, RoundingMode.UP, RoundingMode.DOWN)
+
     /**
      * The canonical text of a value as [JsonReader] makes them; Int and Float are taken as well.
      *
@@ -71,10 +73,10 @@ internal object JsonWriter {
         require(!value.isNaN() && !value.isInfinite()) { "a number is not finite" }
         if (value == 0.0) return if (1 / value < 0) "-0.0" else "0.0"
         val exact = BigDecimal(value)
-        // Rounded to p digits, the decimal that is nearest; the first that reads back is the shortest.
+        // Of decimals of p digits the nearest first; the first that reads back is the shortest. Above a power of two
+        // numbers are further apart than below, so that the next decimal may read back where the nearest does not.
         val shortest = (1..17).firstNotNullOf { precision ->
-            val rounded = exact.round(MathContext(precision, RoundingMode.HALF_EVEN))
-            if (rounded.toDouble() == value) rounded else null
+            ROUNDINGS.map { exact.round(MathContext(precision, it)) }.firstOrNull { it.toDouble() == value }
         }
         val digits = shortest.unscaledValue().abs().toString().trimEnd('0').ifEmpty { "0" }
         val exponent = shortest.precision() - shortest.scale() - 1

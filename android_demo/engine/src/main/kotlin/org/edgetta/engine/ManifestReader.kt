@@ -16,6 +16,7 @@ private val UNSEALED = "0".repeat(64)
 private val VERSION = Regex("[0-9]{1,4}\\.[0-9]{1,4}\\.[0-9]{1,4}")
 private val LICENCE = Regex("[A-Za-z0-9.+() -]{2,80}")
 private val WORD = Regex("[ -~]{0,200}")
+private val HIDDEN = listOf(0x200B..0x200F, 0x202A..0x202E, 0x2060..0x206F)
 private val SAMPLERS = listOf("euler", "ping-pong")
 
 /** Files besides tokenizer and graphs, with their largest sizes in bytes. */
@@ -100,7 +101,7 @@ internal object ManifestReader {
         val text = fields.text(name)
         val points = text.codePoints().toArray()
         val hidden = points.any {
-            (it < 0x20 && it != 0x0A) || it in 0x7F..0x9F || it in 0x200B..0x200F || it in 0x202A..0x202E || it in 0x2060..0x206F
+            it != 0x0A && (it < 0x20 || it in 0x7F..0x9F || HIDDEN.any { range -> it in range })
         }
         if (hidden || points.size > MAX_TEXT_CHARACTERS || points.none { Unicode.isLetterOrNumber(it) }) {
             Fields.refuse(fields.at(name), "at most $MAX_TEXT_CHARACTERS visible characters are expected")
@@ -199,8 +200,8 @@ internal object ManifestReader {
 
     /** A message in which a stranger's keys may appear: printable characters only, at most 300. */
     private fun oneLine(text: String): String {
-        val shown = text.map { if (it.isISOControl() || it.isSurrogate() || it.category == CharCategory.FORMAT) '?' else it }
-        val line = shown.joinToString("")
+        val hidden = setOf(CharCategory.CONTROL, CharCategory.FORMAT, CharCategory.SURROGATE)
+        val line = text.map { if (it.category in hidden) '?' else it }.joinToString("")
         return if (line.length <= 300) line else line.take(299) + "…"
     }
 }

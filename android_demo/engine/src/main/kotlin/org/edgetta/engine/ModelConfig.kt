@@ -60,7 +60,7 @@ internal class ModelConfig private constructor(val audio: AudioSpec, val maxToke
         /**
          * Check a configuration.
          *
-         * @throws IllegalArgumentException an unknown key, a wrong type, or a value out of range or at odds with others.
+         * @throws IllegalArgumentException an unknown key, a wrong type, or a value out of range or at odds.
          */
         fun read(config: Fields): ModelConfig {
             if (config.has("name")) config.text("name")

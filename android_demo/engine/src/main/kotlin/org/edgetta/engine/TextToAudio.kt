@@ -44,7 +44,7 @@ class TextToAudio(val bundle: Bundle, val backend: Backend) : AutoCloseable {
         }
     }
 
-    /** Stop all calls under way before their next stage; they throw [CancelledException]. Later calls are not touched. */
+    /** Stop all calls under way before their next stage: they throw [CancelledException]. Later calls go on. */
     fun cancel() {
         for (call in calls) call.cancelled = true
     }
@@ -62,7 +62,8 @@ class TextToAudio(val bundle: Bundle, val backend: Backend) : AutoCloseable {
         val prompt = watch.time(Stage.TOKENIZER) { tokenizer.encode(request.prompt) }
         if (prompt.dropped > 0) {
             warnings.add(
-                "the prompt is too long: its last ${prompt.dropped} tokens were left out (limit ${tokenizer.maxTokens})",
+                "the prompt is too long: its last ${prompt.dropped} tokens were left out " +
+                    "(limit ${tokenizer.maxTokens})",
             )
         }
         giveWay(call)
@@ -97,7 +98,9 @@ class TextToAudio(val bundle: Bundle, val backend: Backend) : AutoCloseable {
                 stages.generator(latent, frames, time.toFloat(), duration.toFloat(), text, seconds, guidance)
             }
         }
-        val draw = { stream: Int -> watch.time(Stage.GENERATOR) { Noise.gaussian(request.seed, size, stream.toLong()) } }
+        val draw = { stream: Int ->
+            watch.time(Stage.GENERATOR) { Noise.gaussian(request.seed, size, stream.toLong()) }
+        }
         val before = { _: Int -> giveWay(call) }
         // A stream of the seed's noise for every step.
         return if (limits.sampler == "ping-pong") {

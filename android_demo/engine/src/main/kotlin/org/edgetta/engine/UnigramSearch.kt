@@ -64,7 +64,7 @@ internal class UnigramSearch(private val model: SentencePieceModel) {
         return matches
     }
 
-    /** All pieces that begin at a place, shortest first, with their ends: a range of [order] that each character narrows. */
+    /** All pieces that begin at a place, shortest first, with their ends; each character narrows a range of [order]. */
     private inline fun forEachPiece(text: String, start: Int, found: (Int, Int) -> Unit) {
         var low = 0
         var high = order.size
@@ -82,7 +82,7 @@ internal class UnigramSearch(private val model: SentencePieceModel) {
         }
     }
 
-    /** First place in a range whose piece has a character at a depth that is no lower; all pieces are longer than that. */
+    /** First place in a range whose piece has a character at a depth that is no lower; all pieces reach that deep. */
     private fun firstFrom(from: Int, until: Int, depth: Int, character: Char): Int {
         var low = from
         var high = until

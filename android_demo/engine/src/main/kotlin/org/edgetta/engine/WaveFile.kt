@@ -40,7 +40,8 @@ object WaveFile {
         return file.bytes
     }
 
-    private fun toInteger(sample: Float): Int = Math.rint((sample * 32767f).toDouble()).coerceIn(-32768.0, 32767.0).toInt()
+    private fun toInteger(sample: Float): Int =
+        Math.rint((sample * 32767f).toDouble()).coerceIn(-32768.0, 32767.0).toInt()
 
     private class LittleEndian(size: Int) {
         val bytes = ByteArray(size)

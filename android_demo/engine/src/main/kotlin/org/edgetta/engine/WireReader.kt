@@ -5,7 +5,11 @@ package org.edgetta.engine
  *
  * @throws IllegalArgumentException from every method: the bytes are no message.
  */
-internal class WireReader(private val data: ByteArray, private var position: Int = 0, private val end: Int = data.size) {
+internal class WireReader(
+    private val data: ByteArray,
+    private var position: Int = 0,
+    private val end: Int = data.size,
+) {
     /** Number of the field that was read last. */
     var field = 0
         private set

@@ -1,7 +1,7 @@
 package org.edgetta.engine
 
 /**
- * A backend of plain arithmetic that the tests repeat in Python, operation by operation, and that fails where it is told.
+ * A backend of plain arithmetic that the tests repeat in Python, operation by operation; it fails where it is told.
  *
  * @property gain of the decoder.
  * @property fault stage and kind of a failure: "generator-nan", "decoder-short", "text_encoder-throws" and so on.

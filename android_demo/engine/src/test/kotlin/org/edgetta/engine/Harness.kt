@@ -27,7 +27,9 @@ private fun answer(name: String, arguments: Arguments): Any? = when (name) {
     "case" -> mapOf("lower" to Unicode.lowerCase(arguments.text("text")))
     "canonical" -> JsonWriter.canonical(JsonReader.parse(arguments.text("text"), 8))
     "doubles" -> arguments.texts("bits").map { JsonWriter.number(Double.fromBits(it.toULong(16).toLong())) }
-    "general" -> arguments.texts("bits").map { Numbers.general(Double.fromBits(it.toULong(16).toLong()), arguments.int("digits")) }
+    "general" -> arguments.texts("bits").map {
+        Numbers.general(Double.fromBits(it.toULong(16).toLong()), arguments.int("digits"))
+    }
     "tokenize" -> tokenize(arguments)
     "noise" -> packed(Noise.gaussian(arguments.long("seed"), arguments.int("count"), arguments.long("stream")))
     "grid" -> Sampler.pingPongGrid(arguments.int("steps")).map { it.toRawBits().toULong().toString(16) }
@@ -37,6 +39,7 @@ private fun answer(name: String, arguments: Arguments): Any? = when (name) {
         WaveFile.encode(arguments.floats("samples"), arguments.int("channels"), arguments.int("sample_rate")),
     )
     "open" -> open(arguments)
+    "parse" -> Manifest.parse(File(arguments.text("path")).readBytes()).digest
     "stage_file" -> bundle(arguments).stageFile(arguments.text("variant"), arguments.text("stage")).path
     "request" -> request(arguments).prompt
     "engine_version" -> ENGINE_VERSION
@@ -105,7 +108,8 @@ private fun finish(arguments: Arguments): Map<String, Any?> {
     return mapOf("samples" to packed(found.samples), "warnings" to found.warnings)
 }
 
-private fun bundle(arguments: Arguments): Bundle = Bundle.open(File(arguments.text("root")), File(arguments.text("scratch")))
+private fun bundle(arguments: Arguments): Bundle =
+    Bundle.open(File(arguments.text("root")), File(arguments.text("scratch")))
 
 private fun open(arguments: Arguments): Map<String, Any?> {
     val bundle = bundle(arguments)
@@ -237,8 +241,8 @@ private fun close(arguments: Arguments): Map<String, Any?> {
 private fun bench(arguments: Arguments): Any? = model(arguments).use { model ->
     val rounds = ArrayList<Int>()
     val report = Bench.run(model, request(arguments), arguments.int("rounds")) { done, _ -> rounds.add(done) }
-    val record = report.toJson(mapOf("model" to "none", "cores" to 8), mapOf("load_seconds" to 0.25, "peak_rss_bytes" to null))
-    mapOf("record" to record, "rounds" to rounds)
+    val more = mapOf("load_seconds" to 0.25, "peak_rss_bytes" to null)
+    mapOf("record" to report.toJson(mapOf("model" to "none", "cores" to 8), more), "rounds" to rounds)
 }
 
 private fun packed(values: FloatArray): String {
