@@ -204,7 +204,6 @@ def test_failures_of_a_backend_are_told_as_in_python(engine: Engine, stage: str,
 @pytest.mark.parametrize("stage", ["text_encoder", "generator", "decoder"])
 def test_results_that_are_too_short_are_refused(engine: Engine, stage: str) -> None:
     request = {"prompt": "rain", "seconds": 0.5}
-    # Half of the features of two tokens are those of one, which only their number gives away.
     with pytest.raises(EngineError, match=rf"BackendException: fake: {stage} made"):
         engine("generate", root=str(TINY), scratch="/nowhere", request=request, fault=f"{stage}-short")
 

@@ -5,7 +5,7 @@ package org.edgetta.engine
  *
  * @property tokens features, [[count], width], row by row.
  * @property count number of tokens, end of sentence included.
- * @property pooled sentence vector, [width].
+ * @property pooled sentence vector, [width], of the same width.
  */
 class TextFeatures(val tokens: FloatArray, val count: Int, val pooled: FloatArray)
 

@@ -5,8 +5,8 @@ internal class CheckedBackend(private val backend: Backend, private val audio: A
     /** Features of ids, [T]. */
     fun textEncoder(ids: LongArray): TextFeatures = run("text_encoder") {
         val text = backend.textEncoder(ids)
-        if (text.count < 1 || text.tokens.isEmpty() || text.tokens.size % text.count != 0) {
-            val made = "${text.tokens.size} values for ${text.count} tokens"
+        if (text.tokens.isEmpty() || text.tokens.size.toLong() != text.count.toLong() * text.pooled.size) {
+            val made = "${text.tokens.size} values for ${text.count} tokens of ${text.pooled.size}"
             throw BackendException("${backend.name}: text_encoder made $made")
         }
         requireFinite("text_encoder", text.tokens)
