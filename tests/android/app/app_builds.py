@@ -111,3 +111,13 @@ def build_app(kotlin: Kotlin, folder: Path) -> Path:
     sources = [ENGINE, BACKENDS, APP / "kotlin"]
     kotlin.compile_kotlin(sources, [stubs, shim, resources, executorch], classes, ["-Werror"])
     return classes
+
+
+def parts_command(kotlin: Kotlin, app: Path, chain: Sequence[str], folder: Path) -> list[str]:
+    """Command line of the driver that runs single parts of the compiled app."""
+    beside = [app.parent / "stubs", app.parent / "shim", EXECUTORCH_CLASSES.file()]
+    # What the app keeps to itself is open to its friends.
+    friends = [f"-Xfriend-paths={app}", "-Werror"]
+    kotlin.compile_kotlin([HERE / "parts"], [app, *beside], folder, friends)
+    options = [option for option in chain if option.startswith("-D")]
+    return kotlin.command(f"{PACKAGE}.PartsKt", [folder, app, *beside], options)

@@ -4,6 +4,7 @@ import android.content.Context
 import android.net.Uri
 import android.os.Handler
 import android.os.Looper
+import java.io.File
 import java.io.IOException
 import java.util.concurrent.Executors
 import org.edgetta.backends.Backends
@@ -40,7 +41,7 @@ class Controller(context: Context) {
 
     init {
         work(reported = false) {
-            bundle = BundleInstaller(this.context).open()
+            bundle = installer().open()
             Outcome.Opened(describe(openedBundle()))
         }
     }
@@ -98,6 +99,13 @@ class Controller(context: Context) {
 
     /** Writes for a command line that nothing was done, and why. */
     fun reportFailure(message: String) = worker.execute { write(Outcome.Failed(message)) }
+
+    private fun installer() = BundleInstaller(
+        PackageAssets(context.assets),
+        context.getExternalFilesDir(null),
+        context.filesDir,
+        File(context.cacheDir, "parts"),
+    )
 
     private fun openedBundle(): Bundle = bundle ?: throw EdgeTtaException(context.getString(R.string.error_no_bundle))
 
