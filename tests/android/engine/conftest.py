@@ -27,7 +27,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         pytest.skip(str(error))
     classes = tmp_path_factory.mktemp("engine")
     try:
-        kotlin.compile_kotlin([SOURCES], [], classes, ["-Werror"])
+        kotlin.compile_kotlin([SOURCES], [], classes, ["-Werror", "-Xjdk-release=1.8"])
     except CompilationFailed as error:
         pytest.fail(str(error))
     running = Engine(kotlin.command("org.edgetta.engine.HarnessKt", [classes], ["-Xmx512m"]))
