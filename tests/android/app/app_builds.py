@@ -115,9 +115,21 @@ def build_app(kotlin: Kotlin, folder: Path) -> Path:
 
 def parts_command(kotlin: Kotlin, app: Path, chain: Sequence[str], folder: Path) -> list[str]:
     """Command line of the driver that runs single parts of the compiled app."""
-    beside = [app.parent / "stubs", app.parent / "shim", EXECUTORCH_CLASSES.file()]
+    return _driver(kotlin, app, chain, folder, "Parts")
+
+
+def screen_command(kotlin: Kotlin, app: Path, chain: Sequence[str], folder: Path) -> list[str]:
+    """Command line of the driver that uses the whole compiled app."""
+    return _driver(kotlin, app, chain, folder, "Screen")
+
+
+def _driver(kotlin: Kotlin, app: Path, chain: Sequence[str], folder: Path, name: str) -> list[str]:
+    beside = [app.parent / other for other in ("stubs", "shim", "resources")] + [EXECUTORCH_CLASSES.file()]
     # What the app keeps to itself is open to its friends.
     friends = [f"-Xfriend-paths={app}", "-Werror"]
-    kotlin.compile_kotlin([HERE / "parts"], [app, *beside], folder, friends)
-    options = [option for option in chain if option.startswith("-D")]
-    return kotlin.command(f"{PACKAGE}.PartsKt", [folder, app, *beside], options)
+    kotlin.compile_kotlin([HERE / name.lower()], [app, *beside], folder, friends)
+    # What Java prints has the encoding of the locale.
+    options = [option for option in chain if option.startswith("-D")] + ["-Dstdout.encoding=UTF-8"]
+    return kotlin.command(
+        f"{PACKAGE}.{name}Kt", [folder, app, *beside], [*options, "-Dsun.stdout.encoding=UTF-8"]
+    )

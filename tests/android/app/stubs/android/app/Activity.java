@@ -1,20 +1,93 @@
 package android.app;
 
-import edgetta.Stub;
+import android.content.Intent;
+import android.os.Bundle;
+import android.view.View;
+import edgetta.Device;
+import edgetta.Layout;
+import java.util.Map;
 
 public class Activity extends android.view.ContextThemeWrapper {
     public static final int RESULT_OK = -1;
-    protected void onCreate(android.os.Bundle saved) {}
-    protected void onNewIntent(android.content.Intent intent) {}
+    private Map<String, View> views;
+    private Intent intent;
+    private Object kept;
+    private boolean changing;
+    private boolean destroyed;
+
+    protected void onCreate(Bundle saved) {}
+
+    protected void onNewIntent(Intent intent) {}
+
     protected void onStop() {}
-    protected void onDestroy() {}
-    protected void onActivityResult(int requestCode, int resultCode, android.content.Intent data) {}
-    public Object onRetainNonConfigurationInstance() { throw new Stub(); }
-    public Object getLastNonConfigurationInstance() { throw new Stub(); }
-    public android.content.Intent getIntent() { throw new Stub(); }
-    public boolean isChangingConfigurations() { throw new Stub(); }
-    public boolean isDestroyed() { throw new Stub(); }
-    public void setContentView(int layout) {}
-    public <T extends android.view.View> T findViewById(int id) { throw new Stub(); }
-    public void startActivityForResult(android.content.Intent intent, int requestCode) {}
+
+    protected void onDestroy() {
+        destroyed = true;
+    }
+
+    protected void onActivityResult(int requestCode, int resultCode, Intent data) {}
+
+    public Object onRetainNonConfigurationInstance() {
+        return null;
+    }
+
+    public Object getLastNonConfigurationInstance() {
+        return kept;
+    }
+
+    public Intent getIntent() {
+        return intent;
+    }
+
+    public boolean isChangingConfigurations() {
+        return changing;
+    }
+
+    public boolean isDestroyed() {
+        return destroyed;
+    }
+
+    public void setContentView(int layout) {
+        views = Layout.inflate(this, Device.name("layout", layout));
+    }
+
+    @SuppressWarnings("unchecked")
+    public <T extends View> T findViewById(int id) {
+        return (T) views.get(Device.name("id", id));
+    }
+
+    public void startActivityForResult(Intent intent, int requestCode) {
+        Device.sent = intent;
+    }
+
+    /** What the system does with activities. */
+    public static final class Life {
+        private Life() {}
+
+        public static void start(Activity activity, Intent intent) {
+            activity.intent = intent;
+            activity.onCreate(null);
+        }
+
+        public static void bring(Activity activity, Intent intent) {
+            activity.onNewIntent(intent);
+        }
+
+        public static void turn(Activity old, Activity young) {
+            young.kept = old.onRetainNonConfigurationInstance();
+            young.intent = old.intent;
+            old.changing = true;
+            end(old);
+            young.onCreate(new Bundle());
+        }
+
+        public static void answer(Activity activity, int requestCode, Intent data) {
+            activity.onActivityResult(requestCode, RESULT_OK, data);
+        }
+
+        public static void end(Activity activity) {
+            activity.onStop();
+            activity.onDestroy();
+        }
+    }
 }

@@ -1,7 +1,12 @@
 package android.content;
 
-import edgetta.Stub;
+import android.net.Uri;
+import java.io.FileNotFoundException;
+import java.io.FileOutputStream;
+import java.io.OutputStream;
 
 public abstract class ContentResolver {
-    public final java.io.OutputStream openOutputStream(android.net.Uri place, String mode) throws java.io.FileNotFoundException { throw new Stub(); }
+    public final OutputStream openOutputStream(Uri place, String mode) throws FileNotFoundException {
+        return new FileOutputStream(place.toString());
+    }
 }

@@ -1,10 +1,22 @@
 package android.graphics;
 
-import edgetta.Stub;
-
 public class Paint {
-    public void setColor(int color) {}
-    public void setStrokeWidth(float pixels) {}
-    public int getColor() { throw new Stub(); }
-    public float getStrokeWidth() { throw new Stub(); }
+    private int color;
+    private float width;
+
+    public void setColor(int color) {
+        this.color = color;
+    }
+
+    public int getColor() {
+        return color;
+    }
+
+    public void setStrokeWidth(float pixels) {
+        width = pixels;
+    }
+
+    public float getStrokeWidth() {
+        return width;
+    }
 }

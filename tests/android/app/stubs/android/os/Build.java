@@ -1,12 +1,15 @@
 package android.os;
 
-import edgetta.Stub;
-
 public class Build {
-    public static final String BOARD = Stub.text();
-    public static final String HARDWARE = Stub.text();
-    public static final String MANUFACTURER = Stub.text();
-    public static final String MODEL = Stub.text();
-    public static final String[] SUPPORTED_ABIS = {Stub.text()};
-    public static class VERSION { public static final String RELEASE = Stub.text(); public static final int SDK_INT = Stub.text().length(); }
+    // Not constants to the compiler, which would fold them into what it compiles.
+    public static final String BOARD = String.valueOf("stand-in");
+    public static final String HARDWARE = String.valueOf("stand-in");
+    public static final String MANUFACTURER = String.valueOf("stand-in");
+    public static final String MODEL = String.valueOf("stand-in");
+    public static final String[] SUPPORTED_ABIS = {"x86_64"};
+
+    public static class VERSION {
+        public static final String RELEASE = String.valueOf("8");
+        public static final int SDK_INT = Integer.parseInt("26");
+    }
 }

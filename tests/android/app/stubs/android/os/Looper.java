@@ -1,7 +1,9 @@
 package android.os;
 
-import edgetta.Stub;
-
 public final class Looper {
-    public static Looper getMainLooper() { throw new Stub(); }
+    private static final Looper MAIN = new Looper();
+
+    public static Looper getMainLooper() {
+        return MAIN;
+    }
 }

@@ -1,22 +1,80 @@
 package android.view;
 
-import edgetta.Stub;
+import android.content.Context;
+import android.util.AttributeSet;
 
 public class View {
-    public interface OnClickListener { void onClick(View view); }
-    public View(android.content.Context context) {}
-    public View(android.content.Context context, android.util.AttributeSet attributes) {}
-    public final android.content.Context getContext() { throw new Stub(); }
-    public final int getWidth() { throw new Stub(); }
-    public final int getHeight() { throw new Stub(); }
-    public void invalidate() {}
-    public void setEnabled(boolean enabled) {}
-    public boolean isEnabled() { throw new Stub(); }
-    public void setContentDescription(CharSequence text) {}
-    public CharSequence getContentDescription() { throw new Stub(); }
-    public void setKeepScreenOn(boolean on) {}
-    public boolean getKeepScreenOn() { throw new Stub(); }
-    public void setOnClickListener(OnClickListener listener) {}
+    private final Context context;
+    private boolean enabled = true;
+    private boolean keepScreenOn;
+    private CharSequence description;
+    private OnClickListener listener;
+
+    public interface OnClickListener {
+        void onClick(View view);
+    }
+
+    public View(Context context) {
+        this(context, null);
+    }
+
+    public View(Context context, AttributeSet attributes) {
+        this.context = context;
+    }
+
+    public final Context getContext() {
+        return context;
+    }
+
+    public final int getWidth() {
+        return 100;
+    }
+
+    public final int getHeight() {
+        return 50;
+    }
+
+    public void invalidate() {
+        onDraw(new android.graphics.Canvas());
+    }
+
+    public void setEnabled(boolean enabled) {
+        this.enabled = enabled;
+    }
+
+    public boolean isEnabled() {
+        return enabled;
+    }
+
+    public void setContentDescription(CharSequence text) {
+        description = text;
+    }
+
+    public CharSequence getContentDescription() {
+        return description;
+    }
+
+    public void setKeepScreenOn(boolean on) {
+        keepScreenOn = on;
+    }
+
+    public boolean getKeepScreenOn() {
+        return keepScreenOn;
+    }
+
+    public void setOnClickListener(OnClickListener listener) {
+        this.listener = listener;
+    }
+
+    public boolean performClick() {
+        if (!enabled) {
+            throw new IllegalStateException("it is greyed out");
+        }
+        listener.onClick(this);
+        return true;
+    }
+
     protected void onDraw(android.graphics.Canvas canvas) {}
+
     protected void onSizeChanged(int width, int height, int oldWidth, int oldHeight) {}
 }

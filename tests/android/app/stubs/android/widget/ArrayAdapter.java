@@ -1,9 +1,23 @@
 package android.widget;
 
-import edgetta.Stub;
+import android.content.Context;
+import java.util.List;
 
-public class ArrayAdapter<T> implements android.widget.ListAdapter, android.widget.SpinnerAdapter {
-    public ArrayAdapter(android.content.Context context, int layout, java.util.List<T> items) {}
-    public int getCount() { throw new Stub(); }
+public class ArrayAdapter<T> implements ListAdapter, SpinnerAdapter {
+    private final List<T> items;
+
+    public ArrayAdapter(Context context, int layout, List<T> items) {
+        this.items = items;
+    }
+
+    @Override
+    public int getCount() {
+        return items.size();
+    }
+
+    public T getItem(int position) {
+        return items.get(position);
+    }
+
     public void setDropDownViewResource(int layout) {}
 }

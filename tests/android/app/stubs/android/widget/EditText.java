@@ -1,8 +1,15 @@
 package android.widget;
 
-import edgetta.Stub;
+import android.content.Context;
+import android.text.Editable;
 
-public class EditText extends android.widget.TextView {
-    public EditText(android.content.Context context) { super(context); }
-    @Override public android.text.Editable getText() { throw new Stub(); }
+public class EditText extends TextView {
+    public EditText(Context context) {
+        super(context);
+    }
+
+    @Override
+    public Editable getText() {
+        return new edgetta.Typed(super.getText());
+    }
 }

@@ -1,11 +1,25 @@
 package android.widget;
 
-import edgetta.Stub;
+import android.content.Context;
 
-public class ListView extends android.widget.AdapterView<ListAdapter> {
-    public ListView(android.content.Context context) { super(context); }
-    @Override public ListAdapter getAdapter() { throw new Stub(); }
-    @Override public void setAdapter(ListAdapter adapter) {}
+public class ListView extends AdapterView<ListAdapter> {
+    public ListView(Context context) {
+        super(context);
+    }
+
+    @Override
+    public ListAdapter getAdapter() {
+        return super.getAdapter();
+    }
+
+    @Override
+    public void setAdapter(ListAdapter adapter) {
+        super.setAdapter(adapter);
+    }
+
     public void setDivider(android.graphics.drawable.Drawable divider) {}
-    public android.graphics.drawable.Drawable getDivider() { throw new Stub(); }
+
+    public android.graphics.drawable.Drawable getDivider() {
+        return null;
+    }
 }

@@ -1,9 +1,19 @@
 package android.widget;
 
-import edgetta.Stub;
+import android.content.Context;
 
-public class Spinner extends android.widget.AdapterView<SpinnerAdapter> {
-    public Spinner(android.content.Context context) { super(context); }
-    @Override public SpinnerAdapter getAdapter() { throw new Stub(); }
-    @Override public void setAdapter(SpinnerAdapter adapter) {}
+public class Spinner extends AdapterView<SpinnerAdapter> {
+    public Spinner(Context context) {
+        super(context);
+    }
+
+    @Override
+    public SpinnerAdapter getAdapter() {
+        return super.getAdapter();
+    }
+
+    @Override
+    public void setAdapter(SpinnerAdapter adapter) {
+        super.setAdapter(adapter);
+    }
 }

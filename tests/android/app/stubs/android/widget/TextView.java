@@ -1,12 +1,32 @@
 package android.widget;
 
-import edgetta.Stub;
+import android.content.Context;
 
 public class TextView extends android.view.View {
-    public TextView(android.content.Context context) { super(context); }
-    public CharSequence getText() { throw new Stub(); }
-    public final void setText(CharSequence text) {}
-    public final void setText(int id) {}
-    public void setTextColor(int color) {}
-    public final int getCurrentTextColor() { throw new Stub(); }
+    private CharSequence text = "";
+    private int color;
+
+    public TextView(Context context) {
+        super(context);
+    }
+
+    public CharSequence getText() {
+        return text;
+    }
+
+    public final void setText(CharSequence text) {
+        this.text = text;
+    }
+
+    public final void setText(int id) {
+        setText(getContext().getString(id));
+    }
+
+    public void setTextColor(int color) {
+        this.color = color;
+    }
+
+    public final int getCurrentTextColor() {
+        return color;
+    }
 }

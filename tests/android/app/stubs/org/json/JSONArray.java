@@ -1,5 +1,17 @@
 package org.json;
 
+import java.util.Collection;
+import java.util.stream.Collectors;
+
 public class JSONArray {
-    public JSONArray(java.util.Collection<?> items) {}
+    private final Collection<?> items;
+
+    public JSONArray(Collection<?> items) {
+        this.items = items;
+    }
+
+    @Override
+    public String toString() {
+        return items.stream().map(JSONObject::text).collect(Collectors.joining(",", "[", "]"));
+    }
 }

@@ -1,10 +1,40 @@
 package org.json;
 
-import edgetta.Stub;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.stream.Collectors;
 
 public class JSONObject {
-    public JSONObject put(String name, Object value) { throw new Stub(); }
-    public JSONObject put(String name, double value) { throw new Stub(); }
-    public JSONObject put(String name, int value) { throw new Stub(); }
-    public JSONObject put(String name, long value) { throw new Stub(); }
+    private final Map<String, Object> values = new LinkedHashMap<>();
+
+    public JSONObject put(String name, Object value) {
+        values.put(name, value);
+        return this;
+    }
+
+    public JSONObject put(String name, double value) {
+        return put(name, (Object) value);
+    }
+
+    public JSONObject put(String name, int value) {
+        return put(name, (Object) value);
+    }
+
+    public JSONObject put(String name, long value) {
+        return put(name, (Object) value);
+    }
+
+    @Override
+    public String toString() {
+        return values.entrySet().stream()
+                .map(entry -> text(entry.getKey()) + ":" + text(entry.getValue()))
+                .collect(Collectors.joining(",", "{", "}"));
+    }
+
+    static String text(Object value) {
+        if (!(value instanceof String)) {
+            return String.valueOf(value);
+        }
+        return '"' + ((String) value).replace("\\", "\\\\").replace("\"", "\\\"").replace("\n", "\\n") + '"';
+    }
 }

@@ -1,8 +1,18 @@
 package android.content.res;
 
-import edgetta.Stub;
+import edgetta.Device;
+import java.io.File;
+import java.io.FileInputStream;
+import java.io.IOException;
+import java.io.InputStream;
 
 public final class AssetManager {
-    public java.io.InputStream open(String path) throws java.io.IOException { throw new Stub(); }
-    public String[] list(String path) throws java.io.IOException { throw new Stub(); }
+    public InputStream open(String path) throws IOException {
+        return new FileInputStream(new File(Device.assets, path));
+    }
+
+    public String[] list(String path) throws IOException {
+        String[] names = new File(Device.assets, path).list();
+        return names == null ? new String[0] : names;
+    }
 }

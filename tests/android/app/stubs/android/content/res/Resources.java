@@ -1,7 +1,9 @@
 package android.content.res;
 
-import edgetta.Stub;
+import edgetta.Device;
 
 public class Resources {
-    public String[] getStringArray(int id) { throw new Stub(); }
+    public String[] getStringArray(int id) {
+        return Device.texts(Device.name("array", id));
+    }
 }

@@ -57,10 +57,15 @@ class MainActivity : Activity() {
     override fun onActivityResult(requestCode: Int, resultCode: Int, data: Intent?) {
         super.onActivityResult(requestCode, resultCode, data)
         val place = data?.data?.takeIf { resultCode == RESULT_OK } ?: return
-        val state = controller.state
-        when (requestCode) {
-            Documents.SAVE_SOUND -> state.sound?.let { sound -> controller.save(place) { WaveFile.encode(sound.result) } }
-            Documents.SAVE_BENCHMARK -> state.benchmark?.let { json -> controller.save(place) { json.toByteArray() } }
+        val sound = controller.state.sound
+        val benchmark = controller.state.benchmark
+        when {
+            requestCode == Documents.SAVE_SOUND && sound != null ->
+                controller.save(place) { WaveFile.encode(sound.result) }
+            requestCode == Documents.SAVE_BENCHMARK && benchmark != null ->
+                controller.save(place) { benchmark.toByteArray() }
+            // The system may end an app behind a dialog and start it anew.
+            else -> controller.refuse(getString(R.string.error_save, getString(R.string.error_gone)))
         }
     }
 

@@ -25,18 +25,17 @@ import org.pytorch.executorch.Tensor
  * @throws BundleException the file is missing or damaged, or the manifest names more than one.
  */
 class EtBackend(bundle: Bundle, variant: String, override val threads: Int) : Backend {
-    override val name: String = "executorch"
-    override val precision: String
+    private val described = bundle.manifest.variants[variant]
+        ?: throw BackendException("executorch: the bundle has no variant '$variant'")
 
-    private val stages: Map<String, StageFile>
+    override val name: String = "executorch"
+    override val precision: String = described.precision
+
+    private val stages: Map<String, StageFile> = described.stages
     private val lock = Any()
     private var module: Module? = null
 
     init {
-        val described = bundle.manifest.variants[variant]
-            ?: throw BackendException("executorch: the bundle has no variant '$variant'")
-        precision = described.precision
-        stages = described.stages
         val files = stages.values.map { it.file }.distinct()
         if (files.size != 1) {
             throw BundleException("$variant: an ExecuTorch variant is one file, the manifest names ${files.size}")

@@ -27,21 +27,20 @@ import org.edgetta.engine.TextFeatures
  * @throws org.edgetta.engine.BundleException a file is missing or damaged.
  */
 class OrtBackend(bundle: Bundle, variant: String, override val threads: Int) : Backend {
+    private val described = bundle.manifest.variants[variant]
+        ?: throw BackendException("ort: the bundle has no variant '$variant'")
+
     override val name: String = "ort"
-    override val precision: String
+    override val precision: String = described.precision
 
     private val environment = loadEnvironment()
-    private val stages: Map<String, StageFile>
+    private val stages: Map<String, StageFile> = described.stages
     private val options = sessionOptions()
     private val sessions = HashMap<String, OrtSession>()
     private val lock = Any()
     private var closed = false
 
     init {
-        val described = bundle.manifest.variants[variant]
-            ?: throw BackendException("ort: the bundle has no variant '$variant'")
-        precision = described.precision
-        stages = described.stages
         try {
             val files = stages.keys.associateWith { stage -> bundle.stageFile(variant, stage) }
             // The largest first: a file and its packed weights are there at once, and then nothing else is yet.
