@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from functools import cache
 from pathlib import Path
 
 import pytest
+from app_builds import ROOT
 from class_references import Reference, all_references, class_version, declarations
+from kotlin_compiler import Kotlin
 from npm_packages import ANDROID_TYPES, EXECUTORCH_CLASSES, PackageUnavailable
 from platform_index import PlatformIndex
 
-pytestmark = pytest.mark.slow
+# The first test of a run waits for the compiler.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 MIN_API = 26
 PLATFORM = ("android.", "java.", "javax.", "org.json.")
@@ -47,6 +51,17 @@ def test_app_compiles(app_classes: Path) -> None:
     names = {file.name for file in app_classes.rglob("*.class")}
     assert {"OrtBackend.class", "EtBackend.class", "MainActivity.class", "TextToAudio.class"} <= names
     assert {class_version(file.read_bytes()) for file in app_classes.rglob("*.class")} == {52}
+
+
+def test_code_in_the_guide_compiles(app_classes: Path, kotlin: Kotlin, tmp_path: Path) -> None:
+    """What readers copy into apps of their own."""
+    guide = (ROOT / "docs" / "how-to" / "android.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```kotlin\n(.*?)```", guide, re.DOTALL)
+    assert blocks
+    for number, block in enumerate(blocks):
+        source = tmp_path / f"Guide{number}.kt"
+        source.write_text(block, encoding="utf-8")
+        kotlin.compile_kotlin([source], [app_classes], tmp_path / f"guide{number}", ["-Werror"])
 
 
 def test_executorch_classes_are_those_expected() -> None:

@@ -12,7 +12,8 @@ import pytest
 from app_builds import ROOT, parts_command
 from kotlin_compiler import Kotlin
 
-pytestmark = pytest.mark.slow
+# The first test of a run waits for the compiler.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 TINY = ROOT / "tests" / "golden" / "edge-tiny"
 TINY_NAME = "edge-tiny@"

@@ -18,7 +18,8 @@ from kotlin_compiler import Kotlin
 
 from edge_tta import GenerationRequest, TextToAudio
 
-pytestmark = pytest.mark.slow
+# The first test of a run waits for the compiler.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 BUNDLE = ROOT / "edge_tta" / "assets" / "edge-10m"
 

@@ -1,5 +1,6 @@
 package org.json;
 
+import edgetta.Json;
 import java.util.Collection;
 import java.util.stream.Collectors;
 
@@ -12,6 +13,6 @@ public class JSONArray {
 
     @Override
     public String toString() {
-        return items.stream().map(JSONObject::text).collect(Collectors.joining(",", "[", "]"));
+        return items.stream().map(Json::text).collect(Collectors.joining(",", "[", "]"));
     }
 }

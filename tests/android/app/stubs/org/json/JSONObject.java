@@ -1,5 +1,6 @@
 package org.json;
 
+import edgetta.Json;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.stream.Collectors;
@@ -27,14 +28,7 @@ public class JSONObject {
     @Override
     public String toString() {
         return values.entrySet().stream()
-                .map(entry -> text(entry.getKey()) + ":" + text(entry.getValue()))
+                .map(entry -> Json.text(entry.getKey()) + ":" + Json.text(entry.getValue()))
                 .collect(Collectors.joining(",", "{", "}"));
-    }
-
-    static String text(Object value) {
-        if (!(value instanceof String)) {
-            return String.valueOf(value);
-        }
-        return '"' + ((String) value).replace("\\", "\\\\").replace("\"", "\\\"").replace("\n", "\\n") + '"';
     }
 }
