@@ -8,7 +8,7 @@ import java.io.IOException
  *
  * Every file is hashed when it is asked for. Unlike the Python package, the engine hands paths to native runtimes, so
  * that a model is mapped and not copied to the heap of an app; a bundle therefore belongs into storage that only the
- * app can write. What a graph holds is not inspected.
+ * app can write. ONNX graphs are inspected as in Python; ExecuTorch programs and Core ML packages are not.
  *
  * @property root directory of the bundle.
  * @property manifest its parsed manifest.
@@ -22,7 +22,8 @@ class Bundle private constructor(val root: File, val manifest: Manifest, private
      * in parts. A joined copy is kept under its hash and used again.
      *
      * @throws BackendException the bundle has no such variant.
-     * @throws BundleException a file is missing, a link, or not what the manifest says; or the copy cannot be written.
+     * @throws BundleException a file is missing, a link, not what the manifest says, or holds what no graph may; or the
+     *   copy cannot be written.
      */
     fun stageFile(variant: String, stage: String): File {
         val known = manifest.variants.keys.sorted().joinToString()
@@ -30,9 +31,13 @@ class Bundle private constructor(val root: File, val manifest: Manifest, private
             ?: throw BackendException("bundle $name has no variant '${variant.take(80)}'; it has $known")
         val entry = found.stages[stage]
             ?: throw BackendException("no stage '${stage.take(80)}'; there are ${STAGES.joinToString()}")
-        if (entry.partBytes != null) return joined(entry)
-        verify(entry)
-        return File(root, entry.file)
+        val file = if (entry.partBytes != null) joined(entry) else File(root, entry.file).also { verify(entry) }
+        // The manifest lets graphs of that runtime have no other suffix.
+        if (entry.file.endsWith(".onnx")) {
+            val (folder, name) = if (entry.partBytes != null) scratch to file.name else root to entry.file
+            OnnxInspection.inspect(entry.file, FileReading.mapped(folder, name))
+        }
+        return file
     }
 
     /**

@@ -4,7 +4,9 @@ import java.io.ByteArrayOutputStream
 import java.io.File
 import java.io.IOException
 import java.io.OutputStream
+import java.nio.ByteBuffer
 import java.nio.channels.Channels
+import java.nio.channels.FileChannel
 import java.nio.file.Files
 import java.nio.file.LinkOption.NOFOLLOW_LINKS
 import java.nio.file.Path
@@ -34,6 +36,16 @@ internal object FileReading {
                 digest.update(block, 0, count)
                 copy?.write(block, 0, count)
             }
+        }
+    }
+
+    /** A file of the manifest as it lies on disk, not copied to memory. */
+    fun mapped(root: File, name: String): ByteBuffer {
+        val (path, size) = regularFile(root, name)
+        try {
+            return FileChannel.open(path, READ, NOFOLLOW_LINKS).use { it.map(FileChannel.MapMode.READ_ONLY, 0, size) }
+        } catch (error: IOException) {
+            throw BundleException("$name: cannot be read (${error.message})", error)
         }
     }
 

@@ -31,7 +31,7 @@ internal object ManifestReader {
         checkSeal(document, data)
         manifest(document)
     } catch (error: IllegalArgumentException) {
-        throw BundleException(oneLine("$MANIFEST_NAME: ${error.message}"), error)
+        throw BundleException(Unicode.oneLine("$MANIFEST_NAME: ${error.message}"), error)
     }
 
     private fun document(data: ByteArray): Map<String, Any?> {
@@ -196,12 +196,5 @@ internal object ManifestReader {
         }
         require(owners.size <= MAX_FILES) { "more than $MAX_FILES files" }
         require(known.values.sumOf { it.bytes } <= MAX_TOTAL_BYTES) { "more than $MAX_TOTAL_BYTES bytes in all" }
-    }
-
-    /** A message in which a stranger's keys may appear: printable characters only, at most 300. */
-    private fun oneLine(text: String): String {
-        val hidden = setOf(CharCategory.CONTROL, CharCategory.FORMAT, CharCategory.SURROGATE)
-        val line = text.map { if (it.category in hidden) '?' else it }.joinToString("")
-        return if (line.length <= 300) line else line.take(299) + "…"
     }
 }

@@ -1,5 +1,7 @@
 package org.edgetta.engine
 
+import java.nio.ByteBuffer
+
 /**
  * A SentencePiece model of the unigram kind (Kudo 2018, arXiv 1804.10959) as its file has it, checked.
  *
@@ -37,12 +39,16 @@ internal class SentencePieceModel private constructor(
         const val BYTE = 6
         private const val UNIGRAM = 1L
 
+        /** Of a vocabulary of 2^20 pieces, the largest that a bundle may have. */
+        private const val MAX_FIELDS = 1 shl 23
+
         /**
          * Read a model.
          *
          * @throws IllegalArgumentException the bytes are no such model; the message says why.
          */
-        fun read(data: ByteArray): SentencePieceModel = Builder().apply { model(WireReader(data)) }.build()
+        fun read(data: ByteArray): SentencePieceModel =
+            Builder().apply { model(WireReader(ByteBuffer.wrap(data), MAX_FIELDS)) }.build()
     }
 
     /** Collects the fields of the messages ModelProto, TrainerSpec and NormalizerSpec that matter here. */

@@ -1,6 +1,6 @@
 package org.edgetta.engine
 
-/** What Java's text lacks: checks of surrogates, and Python's idea of white space, letters and lower case. */
+/** What Java's text lacks: surrogates found, Python's idea of white space, letters and lower case, safe messages. */
 internal object Unicode {
     private val SPACES = setOf(0x20, 0x85, 0xA0, 0x1680, 0x2028, 0x2029, 0x202F, 0x205F, 0x3000)
     private val LETTERS_AND_NUMBERS = setOf(
@@ -91,4 +91,11 @@ internal object Unicode {
 
     private fun isIgnoredByCase(point: Int): Boolean =
         Character.getType(point) in IGNORED_BY_CASE || point in WITHIN_WORDS
+
+    /** A message in which a stranger's words may appear: printable characters only, at most 300. */
+    fun oneLine(text: String): String {
+        val hidden = setOf(CharCategory.CONTROL, CharCategory.FORMAT, CharCategory.SURROGATE)
+        val line = text.map { if (it.category in hidden) '?' else it }.joinToString("")
+        return if (line.length <= 300) line else line.take(299) + "…"
+    }
 }

@@ -40,6 +40,7 @@ private fun answer(name: String, arguments: Arguments): Any? = when (name) {
     )
     "open" -> open(arguments)
     "parse" -> Manifest.parse(File(arguments.text("path")).readBytes()).digest
+    "inspect" -> arguments.texts("files").map { inspect(Base64.getDecoder().decode(it)) }
     "stage_file" -> bundle(arguments).stageFile(arguments.text("variant"), arguments.text("stage")).path
     "request" -> request(arguments).prompt
     "engine_version" -> ENGINE_VERSION
@@ -135,6 +136,14 @@ private fun open(arguments: Arguments): Map<String, Any?> {
             )
         },
     )
+}
+
+/** Why a graph is refused; null if it is not. */
+private fun inspect(data: ByteArray): String? = try {
+    OnnxInspection.inspect("stage.onnx", ByteBuffer.wrap(data))
+    null
+} catch (error: BundleException) {
+    error.message
 }
 
 private fun described(stage: StageFile): Map<String, Any?> = mapOf(
