@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     def write() -> tuple[Path, ...]:
         import torch
 
+        from benchmarks.codecs.costs import measure_costs
         from benchmarks.codecs.report import write_report
         from benchmarks.codecs.study import Order, run_study
 
@@ -48,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         chosen = [variant for variant in variants() if variant.name in options.only]
         outcomes = run_study(order, chosen, lambda text: print(text, file=sys.stderr, flush=True))
-        return write_report(outcomes, torch.get_num_threads(), options.output)
+        return write_report(outcomes, measure_costs(chosen), torch.get_num_threads(), options.output)
 
     return run("codecs", write)
 

@@ -7,30 +7,32 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.codecs.study import SECONDS, Outcome
+from benchmarks.codecs.costs import ROUNDS, SECONDS, Cost
+from benchmarks.codecs.study import Outcome
 from benchmarks.markdown import table
 from edge_tta.evaluate.statistics import Estimate
 from edge_tta.files import make_folder, write_file
 from edge_tta.runtime.device import cpu_model
 
 
-def write_report(outcomes: Sequence[Outcome], threads: int, output: Path) -> tuple[Path, ...]:
+def write_report(
+    outcomes: Sequence[Outcome], costs: Sequence[Cost], threads: int, output: Path
+) -> tuple[Path, ...]:
     """Write the document and, beside it, ``.json`` with everything that was measured.
 
     Raises:
         OutputError: the folder cannot be written.
     """
     make_folder(output.parent)
-    data = json.dumps(
-        [asdict(outcome) for outcome in outcomes], indent=1, ensure_ascii=False, allow_nan=False
-    )
+    both = [asdict(outcome) | {"costs": asdict(cost)} for outcome, cost in zip(outcomes, costs, strict=True)]
+    data = json.dumps(both, indent=1, ensure_ascii=False, allow_nan=False)
     paths = output, output.with_suffix(".json")
-    for path, text in zip(paths, (page(outcomes, threads, cpu_model()), data + "\n"), strict=True):
+    for path, text in zip(paths, (page(outcomes, costs, threads, cpu_model()), data + "\n"), strict=True):
         write_file(path, text.encode())
     return paths
 
 
-def page(outcomes: Sequence[Outcome], threads: int, machine: str) -> str:
+def page(outcomes: Sequence[Outcome], costs: Sequence[Cost], threads: int, machine: str) -> str:
     """The document."""
     steps = sorted({outcome.steps for outcome in outcomes})
     lines = [
@@ -88,23 +90,25 @@ def page(outcomes: Sequence[Outcome], threads: int, machine: str) -> str:
         "## What it costs",
         "",
         (
-            f"{SECONDS:g} s of sound in float32 by torch, {threads} thread{'s' if threads != 1 else ''}, medians, "
-            f"{machine}; the generator is one pass of edge-120m's shape with random weights."
+            f"{SECONDS:g} s of sound in float32 by torch, {threads} thread{'s' if threads != 1 else ''}, {machine}: "
+            f"medians of {ROUNDS} rounds in which every codec runs once, and of the ratios to the first one's time "
+            "in a round. The generator is one pass of edge-120m's shape. Random weights, which change no time."
         ),
         "",
     ]
-    costs = [
-        [
-            outcome.title,
-            f"{outcome.latents_per_second:.1f} × {outcome.latent_channels}",
-            f"{outcome.decoder_ms:.0f}",
-            f"{outcome.generator_ms:.0f}",
-            f"{outcome.seconds_per_step:.2f}",
-        ]
-        for outcome in outcomes
-    ]
-    head = ["codec", "latents a second × channels", "decoder, ms", "generator, ms", "seconds a training step"]
-    lines += table(head, costs, 1)
+    shown = []
+    for outcome, cost in zip(outcomes, costs, strict=True):
+        shown.append(
+            [
+                outcome.title,
+                f"{outcome.latents_per_second:.1f} × {outcome.latent_channels}",
+                f"{cost.decoder_ms:.0f} ({cost.decoder_ratio:.2f})",
+                f"{cost.generator_ms:.0f} ({cost.generator_ratio:.2f})",
+            ]
+        )
+    lines += table(
+        ["codec", "latents a second × channels", "decoder, ms (ratio)", "generator, ms (ratio)"], shown, 1
+    )
     return "\n".join(lines).rstrip() + "\n"
 
 
