@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from edge_tta.bundle.canonical import canonical_bytes, document_digest
+from forged_manifests import describe_file, read_manifest, seal_manifest
+
 from edge_tta.bundle.flatbuffer import Budget, Table, number
 from edge_tta.bundle.manifest import STAGES
 
@@ -180,9 +179,8 @@ def bundle_with(target: Path, data: bytes) -> Path:
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(path.read_bytes())
     (target / "et-xnnpack-int8" / "model.pte").write_bytes(data)
-    document = json.loads((target / "manifest.json").read_bytes())
+    document = read_manifest(target)
     for stage in document["variants"]["et-xnnpack-int8"]["stages"].values():
-        stage |= {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    document["digest"] = document_digest(document)
-    (target / "manifest.json").write_bytes(canonical_bytes(document))
+        stage |= describe_file(data)
+    seal_manifest(target, document)
     return target

@@ -7,7 +7,6 @@ are replaced, by a shim over the library in Python's package.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import shutil
 import subprocess
@@ -18,9 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 from app_builds import ROOT
+from forged_manifests import read_manifest, seal_manifest
 
 from edge_tta import GenerationRequest, TextToAudio
-from edge_tta.bundle.canonical import canonical_bytes, document_digest
 
 # The first test of a run waits for the compiler.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -154,10 +153,9 @@ def test_damaged_graph_is_refused(chain: list[str], tmp_path: Path, part_of_bund
 def altered_tiny(target: Path, change: Callable[[dict[str, Any], Path], None]) -> Path:
     """The tiny bundle with something changed in its float stages, and a manifest that agrees with the change."""
     shutil.copytree(TINY, target)
-    document = json.loads((target / "manifest.json").read_bytes())
+    document = read_manifest(target)
     change(document["variants"]["ort-fp32"]["stages"], target)
-    document["digest"] = document_digest(document)
-    (target / "manifest.json").write_bytes(canonical_bytes(document))
+    seal_manifest(target, document)
     return target
 
 

@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 from engine_process import Engine, EngineError
+from forged_manifests import read_manifest, seal_manifest
 
 import edge_tta
 from edge_tta.bundle import Bundle
 from edge_tta.bundle.assemble import write_bundle
-from edge_tta.bundle.canonical import canonical_bytes, document_digest
+from edge_tta.bundle.canonical import canonical_bytes
 from edge_tta.bundle.manifest import Manifest, parse_manifest
 from edge_tta.errors import BundleError
 
@@ -78,17 +79,6 @@ def stage_refused(engine: Engine, root: Path, stage: str, variant: str = "ort-fp
         stage_file(engine, root, stage, variant)
     assert caught.value.kind == "BundleException", caught.value
     return str(caught.value).removeprefix("BundleException: ")
-
-
-def seal(root: Path, document: Document) -> None:
-    """Write a manifest in canonical form with a right digest, as a careful attacker would."""
-    document["digest"] = document_digest(document)
-    (root / "manifest.json").write_bytes(canonical_bytes(document))
-
-
-def read(root: Path) -> Document:
-    document: Document = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
-    return document
 
 
 @pytest.mark.parametrize("root", BUNDLES, ids=lambda root: root.name)
@@ -196,9 +186,9 @@ def test_other_files_do_not_matter_until_they_are_asked_for(engine: Engine, bund
 
 @pytest.mark.parametrize("path", ATTACK_PATHS)
 def test_path_tricks_are_refused(engine: Engine, bundle: Path, path: str) -> None:
-    document = read(bundle)
+    document = read_manifest(bundle)
     document["tokenizer"]["file"] = path.encode().decode("unicode_escape")
-    seal(bundle, document)
+    seal_manifest(bundle, document)
     assert open_refused(engine, bundle).startswith("manifest.json: tokenizer.file")
 
 
@@ -210,22 +200,22 @@ def test_a_key_that_appears_twice_is_refused(engine: Engine, bundle: Path) -> No
 
 @pytest.mark.parametrize("version", [0, -1, 2, 10**30, "1", 1.0, True, None])
 def test_other_schemas_are_refused(engine: Engine, bundle: Path, version: object) -> None:
-    seal(bundle, read(bundle) | {"schema_version": version, "later": 1})
+    seal_manifest(bundle, read_manifest(bundle) | {"schema_version": version, "later": 1})
     assert "schema" in open_refused(engine, bundle)
 
 
 def test_a_bundle_for_a_later_release_is_refused(engine: Engine, bundle: Path) -> None:
-    seal(bundle, read(bundle) | {"min_runtime": "0.10.0", "later": 1})
+    seal_manifest(bundle, read_manifest(bundle) | {"min_runtime": "0.10.0", "later": 1})
     assert "needs edge-tta 0.10.0 or later" in open_refused(engine, bundle)
 
 
 def test_a_tokenizer_with_more_pieces_than_rows_is_refused(engine: Engine, bundle: Path) -> None:
-    document = read(bundle)
+    document = read_manifest(bundle)
     document["config"]["text_encoder"]["vocab_size"] = 200
     document["config_digest"] = hashlib.sha256(
         canonical_bytes(document["config"]).removesuffix(b"\n")
     ).hexdigest()
-    seal(bundle, document)
+    seal_manifest(bundle, document)
     assert "288 pieces, the text encoder knows 200" in open_refused(engine, bundle)
 
 
@@ -277,9 +267,9 @@ def mutations(document: Document, seed: int, count: int) -> list[Document]:
 @pytest.mark.parametrize("root", BUNDLES, ids=lambda root: root.name)
 def test_changed_manifests_are_judged_as_in_python(engine: Engine, root: Path, tmp_path: Path) -> None:
     accepted = 0
-    mutated = mutations(read(root), len(root.name), 1500)
+    mutated = mutations(read_manifest(root), len(root.name), 1500)
     for document in mutated:
-        seal(tmp_path, document)
+        seal_manifest(tmp_path, document)
         data = (tmp_path / "manifest.json").read_bytes()
         try:
             digest = parse_manifest(data).digest
@@ -314,15 +304,15 @@ CHANGES: dict[str, Callable[[Document], Any]] = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_other_manifests_open(engine: Engine, bundle: Path, name: str) -> None:
-    document = read(bundle)
+    document = read_manifest(bundle)
     CHANGES[name](document)
-    seal(bundle, document)
+    seal_manifest(bundle, document)
     assert engine("open", root=str(bundle), scratch="/nowhere")["digest"] == document["digest"]
     assert parse_manifest((bundle / "manifest.json").read_bytes()).digest == document["digest"]
 
 
 def test_a_core_ml_package_is_described_whole(engine: Engine, bundle: Path) -> None:
-    document = read(bundle)
+    document = read_manifest(bundle)
     package = "coreml-fp32/model.mlpackage"
     entry = {"sha256": "0" * 64, "bytes": 5}
     stages = copy.deepcopy(document["variants"]["ort-fp32"]["stages"])
@@ -336,10 +326,10 @@ def test_a_core_ml_package_is_described_whole(engine: Engine, bundle: Path) -> N
         "companions": [entry | {"file": f"{package}/{name}"} for name in names],
     }
     document["variants"]["coreml-fp32"] = variant
-    seal(bundle, document)
+    seal_manifest(bundle, document)
     assert "coreml-fp32" in engine("open", root=str(bundle), scratch="/nowhere")["variants"]
     variant["companions"].pop()
-    seal(bundle, document)
+    seal_manifest(bundle, document)
     assert "weight.bin' is missing" in open_refused(engine, bundle)
 
 

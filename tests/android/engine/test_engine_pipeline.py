@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from engine_process import Engine, EngineError, unpack
+from forged_manifests import read_manifest, seal_manifest
 from numpy.typing import NDArray
 
 from edge_tta.bundle import Bundle
-from edge_tta.bundle.canonical import canonical_bytes, document_digest
+from edge_tta.bundle.canonical import canonical_bytes
 from edge_tta.config import AudioSpec
 from edge_tta.errors import BackendError, EdgeTTAError, RequestError
 from edge_tta.runtime.backend import model_of
@@ -99,15 +100,14 @@ def in_python(
 def altered(folder: Path, **changes: dict[str, Any]) -> Path:
     """The tiny bundle with parts of its manifest changed."""
     root = Path(shutil.copytree(TINY, folder / "altered"))
-    document = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
+    document = read_manifest(root)
     for place, fields in changes.items():
         for part in (document, document["config"]):
             if place in part:
                 part[place].update(fields)
     config = canonical_bytes(document["config"]).removesuffix(b"\n")
     document["config_digest"] = hashlib.sha256(config).hexdigest()
-    document["digest"] = document_digest(document)
-    (root / "manifest.json").write_bytes(canonical_bytes(document))
+    seal_manifest(root, document)
     return root
 
 
