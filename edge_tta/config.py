@@ -158,6 +158,8 @@ class CodecConfig:
     """Bands in which the mixture of tone, transient and noise is decided."""
     noise_frames: int = 1040
     """STFT frames of fixed white noise that give noisy bins their phase; longer sounds go round."""
+    envelope_steps: int = 0
+    """Gains in a hop by which the decoder shapes its sound in time; 0 for a decoder that does not."""
 
     def __post_init__(self) -> None:
         _require(self, latent_channels=(1, 1024), n_fft=(2, 16384), frame_width=(1, 8192))
@@ -165,6 +167,7 @@ class CodecConfig:
         blocks = ("encoder_frame", "encoder_latent", "decoder_latent", "decoder_frame")
         _require(self, **{f"{name}_blocks": (0, 64) for name in blocks})
         _require(self, tonal_bins=(0, 8193), bands=(1, 8193), noise_frames=(1, 2**16))
+        _require(self, envelope_steps=(0, 512))
         _require_odd(self, "kernel")
 
 
@@ -197,6 +200,10 @@ class ModelConfig:
             )
         if self.audio.hop % codec.stft_hop:
             raise ConfigError(f"codec.stft_hop {codec.stft_hop} does not divide audio.hop {self.audio.hop}")
+        if codec.envelope_steps and codec.stft_hop % codec.envelope_steps:
+            raise ConfigError(
+                f"codec.envelope_steps {codec.envelope_steps} does not divide codec.stft_hop {codec.stft_hop}"
+            )
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON of this configuration, hexadecimal."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_tta.model.codec import MAX_LOG_MAGNITUDE, Decoder
+from edge_tta.model.envelope import Envelope
 from export.xnnpack_layers import AffineNorm, ConvNeXt, Product, constant, linear_of
 
 
@@ -45,6 +46,26 @@ class ChannelHead(nn.Module):
         return magnitude
 
 
+class ChannelEnvelope(nn.Module):
+    """``Envelope`` of one audio channel, batch 1: gains of every sample."""
+
+    def __init__(self, source: Envelope, channel: int) -> None:
+        super().__init__()
+        self.frame_in, self.block = copy.deepcopy(source.frame_in), ConvNeXt(source.block)
+        self.norm = AffineNorm(source.norm)
+        own = slice(channel * source.steps, (channel + 1) * source.steps)
+        self.out = linear_of(source.out.weight[own], source.out.bias[own])
+        self.to_samples = Product(source.to_samples)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[frames, hop] from the decoder's frames [frames, width]."""
+        gain = torch.exp(self.out(self.norm(self.block(self.frame_in(hidden)))))
+        before = torch.cat([gain[:1, :1], gain[:-1, -1:]], dim=0)
+        after = torch.cat([gain[1:, :1], gain[-1:, -1:]], dim=0)
+        samples: Tensor = self.to_samples(torch.cat([before, gain, after], dim=1))
+        return samples
+
+
 class XnnpackDecoder(nn.Module):
     """``DecoderGraph`` in XNNPACK's layout, batch 1.
 
@@ -68,6 +89,10 @@ class XnnpackDecoder(nn.Module):
         self.frame_blocks = nn.Sequential(*(ConvNeXt(block) for block in source.frame_blocks))  # type: ignore[arg-type]
         self.norm = AffineNorm(source.norm)
         self.heads = nn.ModuleList(ChannelHead(source, channel) for channel in range(source.channels))
+        envelope = source.envelope
+        self.envelopes = nn.ModuleList(
+            ChannelEnvelope(envelope, channel) for channel in range(source.channels) if envelope is not None
+        )
         self._register_constants(source)
 
     def _register_constants(self, source: Decoder) -> None:
@@ -96,6 +121,9 @@ class XnnpackDecoder(nn.Module):
         hidden = self.latent_blocks(self.latent_in(latent))
         hidden = self.norm(self.frame_blocks(self.up(hidden).view(-1, self.frame_width)))
         waveforms = [self._channel(head, hidden, latent) for head in self.heads]  # type: ignore[arg-type]
+        if self.envelopes:
+            gains = [envelope(hidden).view(1, 1, -1) for envelope in self.envelopes]
+            waveforms = [waveform * gain for waveform, gain in zip(waveforms, gains, strict=True)]
         return waveforms[0] if len(waveforms) == 1 else torch.cat(waveforms, dim=1)
 
     def _channel(self, head: ChannelHead, hidden: Tensor, latent: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edge_tta.model.codec import ConvNeXtBlock
 from edge_tta.model.layers import (
+    ConvNeXtBlock,
     GatedConvMLP,
     QueryKeyValue,
     RMSNorm,

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_tta.config import AudioSpec, CodecConfig
+from edge_tta.model.envelope import Envelope
+from edge_tta.model.layers import ConvNeXtBlock
 from edge_tta.model.stft import StftGeometry, band_matrix
 from edge_tta.noise import gaussian_noise
 
@@ -49,24 +51,6 @@ class Spectrum(NamedTuple):
     """float32 [B, S, frames, W] in 0..1: how steady the advance is from frame to frame."""
     impulsiveness: Tensor
     """float32 [B, S, frames, W] in 0..1: how steady the delay is from bin to bin."""
-
-
-class ConvNeXtBlock(nn.Module):
-    """Depthwise convolution over time, LayerNorm, two Linears with GELU, scaled residual; float32 [B, L, C]."""
-
-    def __init__(self, width: int, expansion: int, kernel: int) -> None:
-        super().__init__()
-        self.depthwise = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width)
-        self.norm = nn.LayerNorm(width)
-        self.expand = nn.Linear(width, expansion * width)
-        self.project = nn.Linear(expansion * width, width)
-        self.scale = nn.Parameter(torch.full((width,), 0.3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Shape-preserving, float32 [B, L, C]."""
-        hidden = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
-        hidden = self.project(F.gelu(self.expand(self.norm(hidden)), approximate="tanh"))
-        return x + self.scale * hidden
 
 
 def _blocks(count: int, width: int, config: CodecConfig) -> nn.Sequential:
@@ -159,6 +143,7 @@ class Decoder(nn.Module):
         self.band_state = nn.Linear(config.frame_width, audio.channels * 4 * config.bands)
         self.shortcut = nn.Linear(config.latent_channels, audio.channels * per_latent * bins, bias=False)
         nn.init.zeros_(self.shortcut.weight)
+        self.envelope = Envelope(config, audio) if config.envelope_steps else None
         self._register_constants(config, audio)
 
     def _register_constants(self, config: CodecConfig, audio: AudioSpec) -> None:
@@ -193,11 +178,20 @@ class Decoder(nn.Module):
     def spectrum(self, latent: Tensor) -> Spectrum:
         """Predict magnitudes and phase derivatives from a standardised latent float32 [B, L, C]."""
         latent = latent * self.latent_std + self.latent_mean
-        batch, length, _ = latent.shape
-        config, channels = self.config, self.channels
-        frames = length * self.geometry.frames_per_latent
+        return self.spectrum_of(self.hidden(latent), latent)
+
+    def hidden(self, latent: Tensor) -> Tensor:
+        """What all is predicted from, [B, frames, frame_width], of a latent [B, L, C] as the encoder gives it."""
         hidden = self.latent_blocks(self.latent_in(latent))
-        hidden = self.norm(self.frame_blocks(self.up(hidden).reshape(batch, frames, config.frame_width)))
+        frames = latent.shape[1] * self.geometry.frames_per_latent
+        hidden = self.up(hidden).reshape(latent.shape[0], frames, self.config.frame_width)
+        normalised: Tensor = self.norm(self.frame_blocks(hidden))
+        return normalised
+
+    def spectrum_of(self, hidden: Tensor, latent: Tensor) -> Spectrum:
+        """As ``spectrum``, from ``hidden`` and the latent it was made of."""
+        config, channels = self.config, self.channels
+        batch, frames, _ = hidden.shape
         linear = self.shortcut(latent).reshape(batch, frames, channels, -1)
         magnitude = (self.magnitude(hidden).reshape(batch, frames, channels, -1) + linear) * self.bin_std
         advance = self.advance(hidden).reshape(batch, frames, channels, -1).permute(0, 2, 1, 3)
@@ -273,11 +267,18 @@ class Decoder(nn.Module):
         imaginary = F.pad(tone * torch.sin(phase), high) + click * torch.sin(slope) + rest * noise[1]
         return real, imaginary
 
+    def unshaped(self, spectrum: Spectrum, noise_start: int = 0) -> Tensor:
+        """Waveform of a spectrum float32 [B, S, frames * stft_hop], refined, before its gains in time."""
+        batch, channels = spectrum.log_magnitude.shape[:2]
+        blocks = self.refine(self._overlapped(spectrum, noise_start), spectrum.log_magnitude)
+        return self.geometry.crop(blocks).reshape(batch, channels, -1)
+
     def forward(self, latent: Tensor) -> Tensor:
         """Decode a standardised latent float32 [B, L, C] into a waveform float32 [B, S, L * hop]."""
-        spectrum = self.spectrum(latent)
-        blocks = self.refine(self._overlapped(spectrum, 0), spectrum.log_magnitude)
-        return self.geometry.crop(blocks).reshape(latent.shape[0], self.channels, -1)
+        latent = latent * self.latent_std + self.latent_mean
+        hidden = self.hidden(latent)
+        waveform = self.unshaped(self.spectrum_of(hidden, latent))
+        return waveform if self.envelope is None else self.envelope.shape(waveform, self.envelope(hidden))
 
 
 def _at_least(x: Tensor, floor: float) -> Tensor:

@@ -198,3 +198,21 @@ class Modulation(nn.Module):
             assert shared is not None and self.offset is not None
             flat = shared[:, : self.offset.shape[0]] + self.offset
         return flat[:, None].chunk(self.parts, dim=-1)
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depthwise convolution over time, LayerNorm, two Linears with GELU, scaled residual; float32 [B, L, C]."""
+
+    def __init__(self, width: int, expansion: int, kernel: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, expansion * width)
+        self.project = nn.Linear(expansion * width, width)
+        self.scale = nn.Parameter(torch.full((width,), 0.3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape-preserving, float32 [B, L, C]."""
+        hidden = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
+        hidden = self.project(F.gelu(self.expand(self.norm(hidden)), approximate="tanh"))
+        return x + self.scale * hidden

@@ -5,6 +5,9 @@ from __future__ import annotations
 from edge_tta.config import AudioSpec, CodecConfig, GeneratorConfig, ModelConfig, TextEncoderConfig
 from edge_tta.errors import ConfigError
 
+CODEC = CodecConfig(envelope_steps=8)
+"""The codec of every model but the tiny one: gains of 1.5 ms."""
+
 PRESETS: dict[str, ModelConfig] = {
     # For tests: every part is there, none is good for anything.
     "edge-tiny": ModelConfig(
@@ -18,12 +21,13 @@ PRESETS: dict[str, ModelConfig] = {
         codec=CodecConfig(
             latent_channels=4, n_fft=32, stft_hop=16, frame_width=8, latent_width=12, encoder_frame_blocks=1,
             encoder_latent_blocks=1, decoder_latent_blocks=1, decoder_frame_blocks=1, expansion=2, kernel=3,
-            tonal_bins=8, bands=4, noise_frames=16,
+            tonal_bins=8, bands=4, noise_frames=16, envelope_steps=4,
         ),
     ),
     # For comparing ways of training: a two-core CPU trains one in minutes.
     "edge-2m": ModelConfig(
         name="edge-2m",
+        codec=CODEC,
         generator=GeneratorConfig(
             width=128, heads=4, joint_blocks=1, audio_blocks=4, feedforward=256, stem_kernel=3,
             shared_modulation=True,
@@ -32,6 +36,7 @@ PRESETS: dict[str, ModelConfig] = {
     # The size a two-core CPU can train in hours: shared modulation leaves the parameters to the blocks.
     "edge-10m": ModelConfig(
         name="edge-10m",
+        codec=CODEC,
         generator=GeneratorConfig(
             width=256, heads=4, joint_blocks=1, audio_blocks=6, feedforward=448, stem_kernel=3,
             shared_modulation=True,
@@ -39,13 +44,14 @@ PRESETS: dict[str, ModelConfig] = {
     ),
     "edge-30m": ModelConfig(
         name="edge-30m",
+        codec=CODEC,
         generator=GeneratorConfig(
             width=384, heads=6, joint_blocks=2, audio_blocks=7, feedforward=640, stem_kernel=3,
             shared_modulation=True,
         ),
     ),
     # The flagship: MeanAudio's shape (arXiv 2508.06098), 4 joint and 8 audio blocks of width 448.
-    "edge-120m": ModelConfig(name="edge-120m", generator=GeneratorConfig(feedforward=1632)),
+    "edge-120m": ModelConfig(name="edge-120m", generator=GeneratorConfig(feedforward=1632), codec=CODEC),
 }  # fmt: skip
 
 

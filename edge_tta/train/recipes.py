@@ -13,13 +13,14 @@ from edge_tta.errors import ConfigError, OutputError
 from edge_tta.train.data.windows import WindowPolicy
 from edge_tta.train.loop_config import LoopConfig
 from edge_tta.train.stages.codec import CodecStageConfig
+from edge_tta.train.stages.envelope import EnvelopeStageConfig
 from edge_tta.train.stages.generator import GeneratorStageConfig
 from edge_tta.train.stages.tagger import TaggerStageConfig
 from edge_tta.train.stages.text_encoder import TextEncoderStageConfig
 from edge_tta.train.stages.wording import WordingStageConfig
 from edge_tta.train.wordings import TextVariety
 
-STAGE_TABLES = ("codec", "text_encoder", "text_wordings", "generator", "tagger")
+STAGE_TABLES = ("codec", "envelope", "text_encoder", "text_wordings", "generator", "tagger")
 
 LATER_SETTINGS: dict[tuple[str, str], Any] = {
     ("data", "captions"): "captions",
@@ -74,6 +75,7 @@ class Recipe:
     loop: LoopConfig = field(default_factory=LoopConfig)
     data: DataConfig = field(default_factory=DataConfig)
     codec: CodecStageConfig | None = None
+    envelope: EnvelopeStageConfig | None = None
     text_encoder: TextEncoderStageConfig | None = None
     text_wordings: WordingStageConfig | None = None
     generator: GeneratorStageConfig | None = None
@@ -94,7 +96,7 @@ class Recipe:
     @property
     def part(self) -> str | None:
         """Part of the model that is trained; None for the tagger, which is no part of it."""
-        parts = {"text_wordings": "text_encoder", "tagger": None}
+        parts = {"envelope": "codec", "text_wordings": "text_encoder", "tagger": None}
         return parts.get(self.stage, self.stage)
 
     def digest(self) -> str:
@@ -103,8 +105,9 @@ class Recipe:
         for (table, name), default in LATER_SETTINGS.items():
             if plain[table] is not None and plain[table][name] == default:
                 del plain[table][name]
-        if plain["text_wordings"] is None:
-            del plain["text_wordings"]
+        for younger in ("envelope", "text_wordings"):
+            if plain[younger] is None:
+                del plain[younger]
         return dict_digest(plain)
 
 

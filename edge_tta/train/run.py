@@ -25,6 +25,7 @@ from edge_tta.train.public_text import with_public_text
 from edge_tta.train.recipes import Recipe, load_recipe
 from edge_tta.train.stage import Stage
 from edge_tta.train.stages.codec import CodecStage
+from edge_tta.train.stages.envelope import EnvelopeStage
 from edge_tta.train.stages.generator import GeneratorStage
 from edge_tta.train.stages.tagger import TaggerStage
 from edge_tta.train.stages.text_encoder import TextEncoderStage
@@ -96,6 +97,9 @@ def build_stage(recipe: Recipe, model: ModelConfig, report: Report) -> Stage:
     """The stage of a recipe with its data loaded."""
     if recipe.codec is not None:
         return CodecStage(recipe.codec, model, *decoded_clips(recipe.data, model.audio.sample_rate, report))
+    if recipe.envelope is not None:
+        decoded = decoded_clips(recipe.data, model.audio.sample_rate, report)
+        return EnvelopeStage(recipe.envelope, model, *decoded, report)
     if recipe.text_encoder is not None:
         return TextEncoderStage(recipe.text_encoder, model, Path(recipe.data.cache))
     if recipe.text_wordings is not None:

@@ -150,6 +150,14 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "codec.wave_batch=1",
             f"codec.start={root / 'model'}",
         ],
+        "codec-envelope": [
+            *few,
+            "envelope.pool=4",
+            "envelope.batch=2",
+            "envelope.crop_frames=64",
+            "envelope.wave_batch=1",
+            f"envelope.start={root / 'model'}",
+        ],
         "tagger": [
             *few,
             f"checkpoint={root / 'tagger'}",

@@ -35,6 +35,7 @@ MODELS = {
         generator={"shared_modulation": False, "joint_blocks": 2, "kernel": 5}
     ),
     "stereo": changed(audio={"channels": 2}),
+    "no gains in time": changed(codec={"envelope_steps": 0}),
     "four windows overlap": changed(codec={"stft_hop": 8, "noise_frames": 7}),
     "deep text, other widths": changed(
         text_encoder={"depth": 3, "width": 12}, generator={"text_width": 12, "heads": 1}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.random import default_rng
 from torch import Tensor, nn
 
 from edge_tta.config import ModelConfig
-from edge_tta.errors import DataError
+from edge_tta.errors import ConfigError, DataError
 from edge_tta.model.checkpoint import load_part, read_config, save_part
 from edge_tta.model.codec import Codec, Posterior, Spectrum
 from edge_tta.model.discriminators import (
@@ -32,6 +32,9 @@ from edge_tta.train.codec_losses import (
 from edge_tta.train.data.catalog import Clip
 from edge_tta.train.data.decode import ClipCache
 from edge_tta.train.track import write_examples
+
+ENVELOPE = "decoder.envelope."
+"""Where names of the gains' weights begin."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +90,24 @@ class CodecStage:
             self.discriminator = MultiResolutionDiscriminator()
         rate = model.audio.sample_rate
         if config.start:
-            directory = Path(config.start)
-            self.codec.load_state_dict(load_part(directory, read_config(directory), "codec").state_dict())
+            self._start_from(Path(config.start))
         else:
             start_from_principal_components(self.codec, [self._crops(-1 - step) for step in range(60)], rate)
         self.spectrum_loss = SpectrumLoss(self.codec, rate)
         self.mel_loss = MelLoss(rate)
+
+    def _start_from(self, directory: Path) -> None:
+        """Weights of a checkpoint; one from before there were gains in time leaves those at one."""
+        config = read_config(directory)
+        if replace(config.codec, envelope_steps=self.model.codec.envelope_steps) != self.model.codec:
+            raise ConfigError(f"{directory} holds a codec of another shape than {self.model.name} has")
+        found = load_part(directory, config, "codec").state_dict()
+        if config.codec.envelope_steps != self.model.codec.envelope_steps:
+            found = {
+                **self.codec.state_dict(),
+                **{name: w for name, w in found.items() if ENVELOPE not in name},
+            }
+        self.codec.load_state_dict(found)
 
     @property
     def adversarial(self) -> bool:
@@ -157,16 +172,19 @@ class CodecStage:
             target = spectrum_targets(
                 codec.encoder.geometry, stft, codec.decoder.to_bins, self.model.codec.tonal_bins
             )
-        posterior = codec.encoder.from_stft(stft)
-        posterior = Posterior(*(part.float() for part in posterior))
-        deviation = torch.exp(0.5 * posterior.log_variance)
-        noise = torch.randn(deviation.shape, generator=generator).to(deviation.device)
-        latent = posterior.mean + deviation * noise
-        spectrum = codec.decoder.spectrum((latent - codec.decoder.latent_mean) / codec.decoder.latent_std)
-        spectrum = Spectrum(*(part.float() for part in spectrum))
+        posterior, latent = self.drawn(stft, generator)
+        hidden = codec.decoder.hidden(latent)
+        spectrum = Spectrum(*(part.float() for part in codec.decoder.spectrum_of(hidden, latent)))
         # The network may compute in half precision; phases, waveforms and losses may not: -50 dB of rounding is heard.
         with torch.autocast(batch.device.type, enabled=False):
             return self._codec_losses(real, spectrum, target, posterior, generator)
+
+    def drawn(self, stft: Tensor, generator: torch.Generator) -> tuple[Posterior, Tensor]:
+        """Posterior of a complex STFT [B, S, frames, K] and a latent drawn from it, [B, L, C]; float32."""
+        posterior = Posterior(*(part.float() for part in self.codec.encoder.from_stft(stft)))
+        deviation = torch.exp(0.5 * posterior.log_variance)
+        noise = torch.randn(deviation.shape, generator=generator).to(deviation.device)
+        return posterior, posterior.mean + deviation * noise
 
     def _codec_losses(
         self,

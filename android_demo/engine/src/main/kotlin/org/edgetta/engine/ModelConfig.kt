@@ -47,6 +47,7 @@ private val CODEC = mapOf(
     "tonal_bins" to Whole(256, 0L..8193),
     "bands" to Whole(64, 1L..8193),
     "noise_frames" to Whole(1040, 1L..65536),
+    "envelope_steps" to Whole(0, 0L..512),
 )
 
 /**
@@ -129,6 +130,10 @@ internal class ModelConfig private constructor(val audio: AudioSpec, val maxToke
             }
             if (audio.hop % codec.getValue("stft_hop") != 0L) {
                 Fields.refuse("config", "codec.stft_hop does not divide audio.hop")
+            }
+            val steps = codec.getValue("envelope_steps")
+            if (steps != 0L && codec.getValue("stft_hop") % steps != 0L) {
+                Fields.refuse("config", "codec.envelope_steps does not divide codec.stft_hop")
             }
         }
     }
