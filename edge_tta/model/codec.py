@@ -278,7 +278,7 @@ class Decoder(nn.Module):
         latent = latent * self.latent_std + self.latent_mean
         hidden = self.hidden(latent)
         waveform = self.unshaped(self.spectrum_of(hidden, latent))
-        return waveform if self.envelope is None else self.envelope.shape(waveform, self.envelope(hidden))
+        return waveform if self.envelope is None else self.envelope.shaped(waveform, self.envelope(hidden))
 
 
 def _at_least(x: Tensor, floor: float) -> Tensor:

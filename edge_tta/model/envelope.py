@@ -17,7 +17,6 @@ from edge_tta.model.layers import ConvNeXtBlock
 WIDTH = 48
 """Most of the head that predicts gains. Twice as much predicts no better; so few weights are left float by every
 recipe."""
-KERNEL, EXPANSION = 7, 3
 
 
 class Envelope(nn.Module):
@@ -37,7 +36,7 @@ class Envelope(nn.Module):
         self.channels, self.steps, self.hop = audio.channels, config.envelope_steps, config.stft_hop
         width = min(WIDTH, config.frame_width)
         self.frame_in = nn.Linear(config.frame_width, width)
-        self.block = ConvNeXtBlock(width, EXPANSION, KERNEL)
+        self.block = ConvNeXtBlock(width, config.expansion, config.kernel)
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, audio.channels * config.envelope_steps)
         nn.init.zeros_(self.out.weight)
@@ -50,7 +49,7 @@ class Envelope(nn.Module):
         batch, frames, _ = hidden.shape
         return log_gain.reshape(batch, frames, self.channels, self.steps).transpose(1, 2)
 
-    def shape(self, waveform: Tensor, log_gain: Tensor) -> Tensor:
+    def shaped(self, waveform: Tensor, log_gain: Tensor) -> Tensor:
         """A sound times its gains, which are lines from the middle of one step to that of the next.
 
         Args:

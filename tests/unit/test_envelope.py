@@ -43,7 +43,7 @@ def test_values_lie_in_the_middle_of_their_steps() -> None:
 def test_gains_go_on_across_hops(envelope: Envelope) -> None:
     draw = torch.Generator().manual_seed(0)
     log_gain = torch.randn(1, 2, 5, 4, generator=draw)
-    made = envelope.shape(torch.ones(1, 2, 160), log_gain)
+    made = envelope.shaped(torch.ones(1, 2, 160), log_gain)
     middles = log_gain.exp().reshape(2, 20)
     # A sample half-way between the middles of two steps has the mean of their gains, at the seams of hops, too.
     found = made[0].reshape(2, 20, 8)
@@ -62,7 +62,7 @@ def _around(middles: torch.Tensor) -> torch.Tensor:
 def test_one_step_is_made_quiet_and_nothing_beyond_its_neighbours(envelope: Envelope) -> None:
     log_gain = torch.zeros(1, 2, 5, 4)
     log_gain[0, 1, 2, 1] = -20.0
-    made = envelope.shape(torch.ones(1, 2, 160), log_gain)
+    made = envelope.shaped(torch.ones(1, 2, 160), log_gain)
     assert (made[0, 0] == 1).all()
     changed = (made[0, 1] != 1).nonzero()[:, 0]
     assert (changed.min(), changed.max()) == (64 + 4, 64 + 8 + 8 + 3)

@@ -63,8 +63,9 @@ def test_the_network_computes_what_the_quantized_file_computes(
         plain, imitated = generator(*tensors).numpy(), imitation(*tensors).numpy()
     assert len(made) == 9 and set(made.values()) == {scheme}
     error, distance = signal_to_noise_db(plain, in_file), signal_to_noise_db(in_file, imitated)
-    # A rounding decided otherwise by the last bit of a sum would cost some of this, never most of it.
-    assert distance > error + 40, (distance, error)
+    # A rounding decided otherwise by the last bit of a sum would cost some of this, never most of it. Sums in float32
+    # agree to about 90 dB, however fine the quantization.
+    assert distance > min(error + 40, 85), (distance, error)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)

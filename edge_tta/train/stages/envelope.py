@@ -147,7 +147,7 @@ class EnvelopeStage(CodecStage):
         with torch.autocast(batch.device.type, enabled=False):
             distance = (log_gain - self.wanted(crops.original, crops.decoded)).abs().mean()
             few = slice(self.settings.wave_batch)
-            shaped = self.envelope.shape(crops.decoded[few], log_gain[few])
+            shaped = self.envelope.shaped(crops.decoded[few], log_gain[few])
             mel = self.mel_loss(shaped, crops.original[few])
         loss = distance + self.settings.mel_weight * mel
         return {"loss": loss, "envelope": distance.detach(), "mel": mel.detach()}
@@ -176,7 +176,7 @@ class EnvelopeStage(CodecStage):
             log_gain = self.envelope(hidden)
             totals["envelope"].append(float((log_gain - self.wanted(waveform, decoded)).abs().mean()))
             totals["mel_unshaped"].append(float(self.mel_loss(decoded, waveform)))
-            totals["mel"].append(float(self.mel_loss(self.envelope.shape(decoded, log_gain), waveform)))
+            totals["mel"].append(float(self.mel_loss(self.envelope.shaped(decoded, log_gain), waveform)))
         return {f"validation_{name}": float(np.mean(values)) for name, values in totals.items() if values}
 
 
