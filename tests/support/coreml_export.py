@@ -50,6 +50,9 @@ reason = "its 17 channels make no groups"
 pattern = "decoder.shortcut.weight"
 reason = "its 136 channels make no groups"
 [[decoder.layers]]
+pattern = "decoder.envelope.*"
+reason = "gains in time"
+[[decoder.layers]]
 pattern = "decoder.synthesis_*"
 reason = "its 17 channels make no groups"
 [[decoder.layers]]

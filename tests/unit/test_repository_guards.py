@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("edge_tta", "quantization", "export")
 MAX_LINES = 500
-MAX_TEXT_BYTES = 250_000
+MAX_TEXT_BYTES = 256 * 1024
 MAX_FILE_BYTES = 50_000_000
 LARGE_FOLDERS = (
     "checkpoints/",
