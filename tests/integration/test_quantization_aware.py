@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from edge_tta.cli.main import app
-from edge_tta.model.checkpoint import ModelCheckpoint, load_model_checkpoint, save_part
+from edge_tta.config import ModelConfig
+from edge_tta.model.checkpoint import ModelCheckpoint, build_module, load_model_checkpoint, save_part
 from edge_tta.model.fake_quantization import fake_quantize
 from edge_tta.model.generator import Generator
 from edge_tta.model.scheme import StageScheme
@@ -33,6 +34,7 @@ SHORT = (
     "generator.quantization.min_elements=64",
 )
 STEPS = 150
+GENERATOR_SEED = 101
 GATES = 20.0
 """Random modulations are small: without this the blocks would hardly take part in the output."""
 
@@ -70,19 +72,30 @@ def imitation(generator: Generator, settings: StageScheme) -> Generator:
     return rounded
 
 
+def own_generator(config: ModelConfig) -> nn.Module:
+    """Weights of this test's own: random networks differ in how much of their rounding can be trained back."""
+    with torch.random.fork_rng():
+        torch.manual_seed(GENERATOR_SEED)
+        generator = build_module("generator", config)
+        with torch.no_grad():
+            for name, parameter in generator.named_parameters():
+                if not parameter.any():
+                    nn.init.normal_(parameter, std=0.05)
+                if "modulation" in name:
+                    parameter.mul_(GATES)
+    return generator
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Folders of the float model and of what quantization-aware training made of it, on couples of its own."""
     root = tmp_path_factory.mktemp("quantization-aware")
     model, target, couples = root / "model", root / "target", root / "couples"
     tiny = tiny_checkpoint()
-    assert tiny.generator is not None
-    with torch.no_grad():
-        for name, parameter in tiny.generator.named_parameters():
-            if "modulation" in name:
-                parameter.mul_(GATES)
-    for part in ("codec", "text_encoder", "generator"):
-        save_part(model, tiny.config, part, getattr(tiny, part))
+    parts = {"codec": tiny.codec, "text_encoder": tiny.text_encoder, "generator": own_generator(tiny.config)}
+    for part, module in parts.items():
+        assert module is not None
+        save_part(model, tiny.config, part, module)
     assert tiny.tokenizer is not None
     (model / "tokenizer.model").write_bytes(tiny.tokenizer)
     shutil.copytree(model, target)

@@ -171,7 +171,7 @@ def test_attention_and_activations_are_single_operations(halves: MilInterpreter)
         for operation in function.operations
         if operation.type == "gelu"
     ]
-    assert len(modes) == 3
+    assert len(modes) == 4
 
 
 def test_the_tanh_approximation_stays_one(halves: MilInterpreter) -> None:
