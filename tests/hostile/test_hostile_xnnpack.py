@@ -72,7 +72,7 @@ ATTACKS: dict[str, tuple[Callable[[], bytes], str]] = {
         "XNNPACK's operator 20 does not fit",
     ),
     "XNNPACK's axis that is not there": (
-        lambda: patched(field(content(32), 0), "I", 6),
+        lambda: patched(field(content(32, 0), 0), "I", 6),
         "XNNPACK's operator 32 does not fit",
     ),
     "XNNPACK's slice of fewer dimensions": (

@@ -34,7 +34,7 @@ SHORT = (
     "generator.quantization.min_elements=64",
 )
 STEPS = 150
-GENERATOR_SEED = 101
+GENERATOR_SEED = 106
 GATES = 20.0
 """Random modulations are small: without this the blocks would hardly take part in the output."""
 

@@ -121,11 +121,11 @@ def inner_value() -> Table:
     return first(tables, lambda table: table.number(5, "I") == 0)
 
 
-def content(kind: int) -> Table:
-    """What the first operator of a kind says of itself."""
-    table = operator(kind).table(1)
-    assert table is not None
-    return table
+def content(kind: int, place: int | None = None) -> Table:
+    """What the first operator of a kind says of itself, or the first that says ``place``: defaults are not written."""
+    nodes = (node for graph in xnnpack_graphs() for node in graph.tables(1))
+    told = (node.table(1) for node in nodes if node.number(0, "B") == kind)
+    return next(table for table in told if table and (place is None or table._field(place) is not None))
 
 
 def of_another_type(name: str, value: int) -> int:
