@@ -33,7 +33,7 @@ class Envelope(nn.Module):
 
     def __init__(self, config: CodecConfig, audio: AudioSpec) -> None:
         super().__init__()
-        self.channels, self.steps, self.hop = audio.channels, config.envelope_steps, config.stft_hop
+        self.channels, self.steps = audio.channels, config.envelope_steps
         width = min(WIDTH, config.frame_width)
         self.frame_in = nn.Linear(config.frame_width, width)
         self.block = ConvNeXtBlock(width, config.expansion, config.kernel)
@@ -41,7 +41,7 @@ class Envelope(nn.Module):
         self.out = nn.Linear(width, audio.channels * config.envelope_steps)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
-        self.register_buffer("to_samples", interpolation(self.steps, self.hop), persistent=False)
+        self.register_buffer("to_samples", interpolation(self.steps, config.stft_hop), persistent=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Natural logarithms of gains [B, S, frames, steps] from the decoder's frames [B, frames, width]."""

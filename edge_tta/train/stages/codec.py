@@ -102,12 +102,9 @@ class CodecStage:
         if replace(config.codec, envelope_steps=self.model.codec.envelope_steps) != self.model.codec:
             raise ConfigError(f"{directory} holds a codec of another shape than {self.model.name} has")
         found = load_part(directory, config, "codec").state_dict()
-        if config.codec.envelope_steps != self.model.codec.envelope_steps:
-            found = {
-                **self.codec.state_dict(),
-                **{name: w for name, w in found.items() if ENVELOPE not in name},
-            }
-        self.codec.load_state_dict(found)
+        if config.codec != self.model.codec:
+            found = {name: weight for name, weight in found.items() if not name.startswith(ENVELOPE)}
+        self.codec.load_state_dict({**self.codec.state_dict(), **found})
 
     @property
     def adversarial(self) -> bool:
