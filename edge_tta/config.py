@@ -9,7 +9,7 @@ import json
 import math
 import types
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from edge_tta.errors import ConfigError
@@ -160,6 +160,9 @@ class CodecConfig:
     """STFT frames of fixed white noise that give noisy bins their phase; longer sounds go round."""
     envelope_steps: int = 0
     """Gains in a hop by which the decoder shapes its sound in time; 0 for a decoder that does not."""
+    stack: int = 1
+    """Latent frames of the codec that lie side by side in one frame of the generator: with two the generator makes half
+    as many frames of twice the channels, and the codec stays the same."""
 
     def __post_init__(self) -> None:
         _require(self, latent_channels=(1, 1024), n_fft=(2, 16384), frame_width=(1, 8192))
@@ -167,7 +170,7 @@ class CodecConfig:
         blocks = ("encoder_frame", "encoder_latent", "decoder_latent", "decoder_frame")
         _require(self, **{f"{name}_blocks": (0, 64) for name in blocks})
         _require(self, tonal_bins=(0, 8193), bands=(1, 8193), noise_frames=(1, 2**16))
-        _require(self, envelope_steps=(0, 512))
+        _require(self, envelope_steps=(0, 512), stack=(1, 64))
         _require_odd(self, "kernel")
 
 
@@ -189,10 +192,10 @@ class ModelConfig:
                 f"schema_version {self.schema_version} is not {SCHEMA_VERSION}, the one this release reads"
             )
         latent, codec, generator = self.audio.latent_channels, self.codec, self.generator
-        if not latent == codec.latent_channels == generator.latent_channels:
+        if not latent == codec.stack * codec.latent_channels == generator.latent_channels:
+            own = f"{codec.stack} times {codec.latent_channels}" if codec.stack > 1 else codec.latent_channels
             raise ConfigError(
-                f"latent_channels differ: audio {latent}, codec {codec.latent_channels}, "
-                f"generator {generator.latent_channels}"
+                f"latent_channels differ: audio {latent}, codec {own}, generator {generator.latent_channels}"
             )
         if generator.text_width != self.text_encoder.width:
             raise ConfigError(
@@ -204,6 +207,17 @@ class ModelConfig:
             raise ConfigError(
                 f"codec.envelope_steps {codec.envelope_steps} does not divide codec.stft_hop {codec.stft_hop}"
             )
+        if self.audio.hop % (codec.stack * codec.stft_hop):
+            raise ConfigError(
+                f"codec.stack {codec.stack} does not divide the {self.audio.hop // codec.stft_hop} STFT frames of "
+                "audio.hop"
+            )
+
+    def codec_alone(self) -> tuple[AudioSpec, CodecConfig]:
+        """The codec whatever its frames are stacked to: two models that agree in it can share weights and latents."""
+        stack = self.codec.stack
+        audio = replace(self.audio, hop=self.audio.hop // stack, latent_channels=self.codec.latent_channels)
+        return audio, replace(self.codec, stack=1)
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON of this configuration, hexadecimal."""

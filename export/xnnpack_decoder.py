@@ -83,6 +83,7 @@ class XnnpackDecoder(nn.Module):
         self.bins, self.hop, self.pad = geometry.bins, geometry.hop, geometry.pad
         self.tonal, self.frames_per_latent = config.tonal_bins, geometry.frames_per_latent
         self.frame_width, self.noise_frames = config.frame_width, config.noise_frames
+        self.latent_channels = config.latent_channels
         self.latent_std, self.latent_mean = constant(source.latent_std), constant(source.latent_mean)
         self.latent_in, self.up = copy.deepcopy(source.latent_in), copy.deepcopy(source.up)
         self.latent_blocks = nn.Sequential(*(ConvNeXt(block) for block in source.latent_blocks))  # type: ignore[arg-type]
@@ -116,8 +117,8 @@ class XnnpackDecoder(nn.Module):
         self.loudest = constant(torch.tensor([MAX_LOG_MAGNITUDE]))
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Decode a standardised latent float32 [1, L, C] into a waveform float32 [1, S, L * hop]."""
-        latent = latent.view(-1, latent.shape[2]) * self.latent_std + self.latent_mean
+        """Decode a standardised latent float32 [1, L, stack * C] into a waveform float32 [1, S, L * hop]."""
+        latent = latent.view(-1, self.latent_channels) * self.latent_std + self.latent_mean
         hidden = self.latent_blocks(self.latent_in(latent))
         hidden = self.norm(self.frame_blocks(self.up(hidden).view(-1, self.frame_width)))
         waveforms = [self._channel(head, hidden, latent) for head in self.heads]  # type: ignore[arg-type]

@@ -58,7 +58,7 @@ def _blocks(count: int, width: int, config: CodecConfig) -> nn.Sequential:
 
 
 class Encoder(nn.Module):
-    """Waveform -> posterior over latents."""
+    """Waveform -> posterior over the codec's own latent frames, which are not stacked yet."""
 
     bin_mean: Tensor
     bin_std: Tensor
@@ -66,7 +66,7 @@ class Encoder(nn.Module):
     def __init__(self, config: CodecConfig, audio: AudioSpec) -> None:
         super().__init__()
         self.geometry = StftGeometry(config, audio)
-        self.config, self.hop = config, audio.hop
+        self.config, self.hop = config, audio.hop // config.stack
         bins, per_latent = self.geometry.bins, self.geometry.frames_per_latent
         self.register_buffer("bin_mean", torch.full((bins,), -7.0))
         self.register_buffer("bin_std", torch.full((bins,), 2.0))
@@ -86,7 +86,7 @@ class Encoder(nn.Module):
         return (torch.log(stft.abs() + MAGNITUDE_FLOOR) - self.bin_mean) / self.bin_std
 
     def forward(self, waveform: Tensor) -> Posterior:
-        """Encode float32 [B, S, N], N a multiple of the latent hop, into a posterior [B, N / hop, C]."""
+        """Encode float32 [B, S, N], N a multiple of the codec's latent hop, into a posterior [B, N / hop, C]."""
         if waveform.shape[-1] % self.hop:
             raise ValueError(f"waveform length {waveform.shape[-1]} is no multiple of the hop {self.hop}")
         return self.from_stft(self.geometry.analyse(waveform))
@@ -107,7 +107,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Standardised latent -> waveform."""
+    """Standardised latent -> waveform. C channels of the codec's own frames, ``stack`` of which are a latent frame."""
 
     latent_mean: Tensor
     latent_std: Tensor
@@ -176,9 +176,15 @@ class Decoder(nn.Module):
         self.register_buffer("centre_phase", (2 * math.pi * turns).float(), persistent=False)
 
     def spectrum(self, latent: Tensor) -> Spectrum:
-        """Predict magnitudes and phase derivatives from a standardised latent float32 [B, L, C]."""
-        latent = latent * self.latent_std + self.latent_mean
+        """Predict magnitudes and phase derivatives from a standardised latent float32 [B, L, stack * C]."""
+        latent = self._own_frames(latent)
         return self.spectrum_of(self.hidden(latent), latent)
+
+    def _own_frames(self, latent: Tensor) -> Tensor:
+        """The latent [B, stack * L, C] as the encoder gives it of a standardised one [B, L, stack * C]."""
+        if self.config.stack > 1:
+            latent = latent.reshape(latent.shape[0], -1, self.config.latent_channels)
+        return latent * self.latent_std + self.latent_mean
 
     def hidden(self, latent: Tensor) -> Tensor:
         """What all is predicted from, [B, frames, frame_width], of a latent [B, L, C] as the encoder gives it."""
@@ -274,8 +280,8 @@ class Decoder(nn.Module):
         return self.geometry.crop(blocks).reshape(batch, channels, -1)
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Decode a standardised latent float32 [B, L, C] into a waveform float32 [B, S, L * hop]."""
-        latent = latent * self.latent_std + self.latent_mean
+        """Decode a standardised latent float32 [B, L, stack * C] into a waveform float32 [B, S, L * hop]."""
+        latent = self._own_frames(latent)
         hidden = self.hidden(latent)
         waveform = self.unshaped(self.spectrum_of(hidden, latent))
         return waveform if self.envelope is None else self.envelope.shaped(waveform, self.envelope(hidden))
@@ -295,12 +301,13 @@ class Codec(nn.Module):
         self.decoder = Decoder(config, audio)
 
     def encode(self, waveform: Tensor) -> Tensor:
-        """Standardised posterior mean float32 [B, L, C] of a waveform float32 [B, S, N] (N a multiple of hop)."""
+        """Standardised posterior mean float32 [B, L, stack * C] of a waveform float32 [B, S, L * hop]."""
         mean = self.encoder(waveform).mean
-        return (mean - self.decoder.latent_mean) / self.decoder.latent_std
+        latent = (mean - self.decoder.latent_mean) / self.decoder.latent_std
+        return latent.reshape(len(latent), -1, self.decoder.config.stack * latent.shape[2])
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Waveform float32 [B, S, L * hop] of a standardised latent float32 [B, L, C]."""
+        """Waveform float32 [B, S, L * hop] of a standardised latent float32 [B, L, stack * C]."""
         waveform: Tensor = self.decoder(latent)
         return waveform
 
@@ -311,6 +318,6 @@ class Codec(nn.Module):
             half.bin_std.copy_(std)
 
     def set_latent_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Store the latents' mean and standard deviation per channel, float32 [C] each."""
+        """Store mean and standard deviation per channel of the codec's own latent frames, float32 [C] each."""
         self.decoder.latent_mean.copy_(mean)
         self.decoder.latent_std.copy_(std)

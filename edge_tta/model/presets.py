@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from edge_tta.config import AudioSpec, CodecConfig, GeneratorConfig, ModelConfig, TextEncoderConfig
 from edge_tta.errors import ConfigError
 
 CODEC = CodecConfig(envelope_steps=8)
 """The codec of every model but the tiny one: gains of 1.5 ms."""
+
+
+def stacked(model: ModelConfig, stack: int) -> ModelConfig:
+    """The model with ``stack`` frames of its codec in every frame of its generator; one or more."""
+    audio, codec = model.codec_alone()
+    channels = stack * codec.latent_channels
+    return replace(
+        model,
+        audio=replace(audio, hop=stack * audio.hop, latent_channels=channels),
+        generator=replace(model.generator, latent_channels=channels),
+        codec=replace(codec, stack=stack),
+    )
+
 
 PRESETS: dict[str, ModelConfig] = {
     # For tests: every part is there, none is good for anything.

@@ -16,11 +16,13 @@ class StftGeometry:
     """Constants of one STFT: periodic Hann window, frames centred on their hop, phases taken at the frame centre."""
 
     def __init__(self, config: CodecConfig, audio: AudioSpec) -> None:
-        if audio.hop % config.n_fft or config.n_fft % config.stft_hop or config.n_fft % 2:
-            raise ValueError("stft_hop must divide n_fft, n_fft the latent hop, and n_fft must be even")
+        if audio.hop % (config.stack * config.n_fft) or config.n_fft % config.stft_hop or config.n_fft % 2:
+            raise ValueError(
+                "stft_hop must divide n_fft, n_fft the codec's latent hop, and n_fft must be even"
+            )
         self.n_fft, self.hop = config.n_fft, config.stft_hop
         self.bins = config.n_fft // 2 + 1
-        self.frames_per_latent = audio.hop // config.stft_hop
+        self.frames_per_latent = audio.hop // config.stack // config.stft_hop
         self.pad = (config.n_fft - config.stft_hop) // 2
         self.window = torch.hann_window(config.n_fft, periodic=True, dtype=torch.float64)
         self.scale = 2.0 / float(self.window.sum())

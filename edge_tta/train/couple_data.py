@@ -35,7 +35,8 @@ def latent_digest(codec: Codec) -> str:
 
 def origin_of(codec: Codec, text: TextConditioner) -> dict[str, str]:
     """What a shard says about the codec and the text features that its couples belong to."""
-    return {CODEC: latent_digest(codec), TEXT_ENCODER: text.digest}
+    stack, digest = codec.decoder.config.stack, latent_digest(codec)
+    return {CODEC: digest if stack == 1 else f"{stack}x{digest}", TEXT_ENCODER: text.digest}
 
 
 @dataclass(frozen=True)

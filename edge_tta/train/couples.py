@@ -29,7 +29,7 @@ from edge_tta.train.caption_features import CaptionFeatures, whole_shape
 from edge_tta.train.couple_data import origin_of
 from edge_tta.train.couple_plan import CouplePlan
 from edge_tta.train.data.captions import Captioner
-from edge_tta.train.frozen import load_frozen, require_fit
+from edge_tta.train.frozen import load_frozen
 
 logger = logging.getLogger(__name__)
 
@@ -154,12 +154,11 @@ def make_couples(
     if count < 1 or shard_couples < 1:
         raise ConfigError(f"couples: the count must be at least 1, got {min(count, shard_couples)}")
     codec = Path(plan.codec) if plan.codec else None
-    frozen = load_frozen(Path(plan.checkpoint), codec, plan.public_text, Path(plan.text_cache))
-    origin = {**origin_of(frozen.codec, frozen.text), "plan_sha256": plan.digest()}
     directory = Path(plan.teacher or plan.checkpoint)
     loaded = load_model_checkpoint(directory, parts=("generator",))
     model, teacher = loaded.config, loaded.generator
-    require_fit(frozen, model)
+    frozen = load_frozen(model, Path(plan.checkpoint), codec, plan.public_text, Path(plan.text_cache))
+    origin = {**origin_of(frozen.codec, frozen.text), "plan_sha256": plan.digest()}
     frozen.require_text_of(directory)
     place = pick_device(device)
     assert teacher is not None

@@ -12,6 +12,7 @@ from edge_tta.files import write_file
 from edge_tta.model.checkpoint import (
     TOKENIZER_FILE,
     load_model_checkpoint,
+    load_part,
     part_files,
     read_config,
     save_config,
@@ -83,18 +84,25 @@ def codec_digest(directory: Path) -> str:
 
 
 def load_frozen(
-    checkpoint: Path, codec: Path | None, public: PublicTextConfig | None, text_cache: Path
+    model: ModelConfig,
+    checkpoint: Path,
+    codec: Path | None,
+    public: PublicTextConfig | None,
+    text_cache: Path,
 ) -> FrozenParts:
     """Read what a generator is trained with.
 
     Args:
+        model: what is trained; codec and text encoder have to be those it is made for, however the codec's frames are
+            stacked in the checkpoint they come from.
         checkpoint: model checkpoint that is trained; its text encoder conditions unless ``public`` is given.
         codec: checkpoint of the codec, and of the text encoder where ``checkpoint`` has none; None for ``checkpoint``.
         public: public networks in place of the text encoder.
         text_cache: folder for text features.
 
     Raises:
-        ConfigError: a part is missing, or ``checkpoint`` has a codec of its own, or is on public text itself.
+        ConfigError: a part is missing or has another shape than ``model`` has, or ``checkpoint`` has a codec of its
+            own, or is on public text itself.
         DataError: a folder of public weights is missing or damaged.
         MissingExtraError: public networks are asked for and transformers is not installed.
     """
@@ -103,43 +111,44 @@ def load_frozen(
         raise ConfigError(
             f"{checkpoint} has a codec of its own, other than that of {place}; choose another checkpoint"
         )
+    found = _load_codec(place, model)
     if public is not None:
-        found = load_model_checkpoint(place, parts=("codec",)).codec
         t5, clap = public.folders()
         text = PublicText(t5, text_cache, clap, public.max_tokens)
-        assert found is not None
-        return FrozenParts(found, place, text, text.source)
+        return _fitting(FrozenParts(found, place, text, text.source), model)
     if read_text_source(checkpoint) is not None:
         raise ConfigError(f"{checkpoint} is told its texts by a public T5; give generator.public_text.t5")
     told = checkpoint if part_files(checkpoint, "text_encoder") else place
     loaded = load_model_checkpoint(told, parts=("text_encoder",))
-    found = load_model_checkpoint(place, parts=("codec",)).codec
-    assert found is not None and isinstance(loaded.text_encoder, TextEncoder)
+    assert isinstance(loaded.text_encoder, TextEncoder)
     if loaded.tokenizer is None:
         raise ConfigError(f"{told} has no tokenizer.model; train the text encoder first")
     compact = CompactText(loaded.text_encoder, loaded.tokenizer, text_cache)
-    return FrozenParts(found, place, compact, None, told)
+    return _fitting(FrozenParts(found, place, compact, None, told), model)
 
 
-def require_fit(frozen: FrozenParts, model: ModelConfig) -> None:
-    """Check that codec and text are those a model is made for.
+def _load_codec(directory: Path, model: ModelConfig) -> Codec:
+    """Codec of a checkpoint with its frames stacked as a model has them."""
+    if read_config(directory).codec_alone() != model.codec_alone():
+        raise ConfigError(f"{directory} holds a codec of another shape than {model.name} has")
+    found = load_part(directory, model, "codec")
+    assert isinstance(found, Codec)
+    return found
 
-    Raises:
-        ConfigError: latents or features have another shape.
-    """
+
+def _fitting(frozen: FrozenParts, model: ModelConfig) -> FrozenParts:
+    """The parts, once the text is what a model is made for."""
     if frozen.text_directory is not None:
         told = read_config(frozen.text_directory)
         if told.text_encoder != model.text_encoder:
             raise ConfigError(
                 f"{frozen.text_directory} holds a text encoder of another shape than {model.name} has"
             )
-    theirs = read_config(frozen.codec_directory)
-    if (theirs.audio, theirs.codec) != (model.audio, model.codec):
-        raise ConfigError(f"{frozen.codec_directory} holds a codec of another shape than {model.name} has")
     if frozen.text.width != model.generator.text_width:
         raise ConfigError(
             f"the text features are {frozen.text.width} wide, {model.name} takes {model.generator.text_width}"
         )
+    return frozen
 
 
 def _named(source: TextSource) -> str:

@@ -49,7 +49,7 @@ def latent_sets(
     extra = recipe.generator.sample_prompts if recipe.generator is not None else ()
     sets: list[LatentSet | None] = []
     for found in shards:
-        latents = LatentSet(found, decoder.latent_mean, decoder.latent_std, model.audio) if found else None
+        latents = LatentSet(found, decoder.latent_mean, decoder.latent_std, model) if found else None
         if latents is not None:
             encode_captions(latents, {*latents.captions, *extra}, frozen, report)
         sets.append(latents)

@@ -15,7 +15,7 @@ from numpy.random import default_rng
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_tta.config import AudioSpec
+from edge_tta.config import AudioSpec, ModelConfig
 from edge_tta.errors import DataError
 from edge_tta.flow.path import Condition
 from edge_tta.model.codec import Codec
@@ -43,7 +43,8 @@ def build_latent_shard(
 ) -> None:
     """Assemble, encode and store ``count`` windows as ``path.npz`` data; window i depends on (seed, i) alone.
 
-    Posterior means are stored unstandardised in float16; standardisation belongs to the codec's statistics.
+    Posterior means are stored unstandardised in float16, as frames of the codec: standardisation belongs to its
+    statistics, stacking to the model that is trained.
     """
     latents, lengths, records = [], [], []
     for index in range(count):
@@ -93,17 +94,20 @@ class LatentSet(CaptionFeatures):
         shards: files written by ``build_latent_shard``.
         latent_mean: float32 [C], the codec's statistics.
         latent_std: float32 [C].
-        audio: what a latent frame lasts.
+        model: what a latent frame lasts, and how many of the codec's it holds.
 
     Raises:
         DataError: no shards, or one that cannot be read.
     """
 
-    def __init__(self, shards: list[Path], latent_mean: Tensor, latent_std: Tensor, audio: AudioSpec) -> None:
+    def __init__(
+        self, shards: list[Path], latent_mean: Tensor, latent_std: Tensor, model: ModelConfig
+    ) -> None:
         super().__init__()
         if not shards:
             raise DataError("no latent shards; build them first")
-        self.audio, self.mean, self.std = audio, latent_mean, latent_std
+        self.audio, self.mean, self.std = model.audio, latent_mean, latent_std
+        self.stack = model.codec.stack
         pieces, lengths, self.records = [], [], []
         for shard in shards:
             try:
@@ -116,6 +120,8 @@ class LatentSet(CaptionFeatures):
         self.latents = np.concatenate(pieces)
         self.lengths = np.concatenate(lengths)
         self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])
+        # Windows of a codec whose frames were not stacked may end in half a frame, which is left out.
+        self.lengths = self.lengths // self.stack
         self.by_length = np.argsort(self.lengths, kind="stable")
 
     def __len__(self) -> int:
@@ -148,12 +154,14 @@ class LatentSet(CaptionFeatures):
         pool = self.by_length[low : min(len(self), low + 4 * count)]
         chosen = rng.choice(pool, min(count, len(pool)), replace=False)
         length = whole_shape(min(length, int(self.lengths[chosen].min())))
-        rows = np.stack([self.latents[self.offsets[i] : self.offsets[i] + length] for i in chosen])
+        taken = length * self.stack
+        rows = np.stack([self.latents[self.offsets[i] : self.offsets[i] + taken] for i in chosen])
         captions = tuple(
             self.records[i]["captions"][int(rng.integers(len(self.records[i]["captions"])))] for i in chosen
         )
         cut = length * self.audio.hop / self.audio.sample_rate
         seconds = torch.tensor([min(cut, self.records[i]["seconds"]) for i in chosen], dtype=torch.float32)
         latents = (torch.from_numpy(rows.astype(np.float32)) - self.mean) / self.std
+        latents = latents.reshape(len(chosen), length, -1)
         labels = tuple(tuple(self.records[i]["labels"]) for i in chosen)
         return Batch(latents, self.condition(captions, seconds), labels, captions, step)

@@ -17,7 +17,7 @@ from edge_tta.model.presets import preset
 from edge_tta.train.clips import Report, decoded_clips
 from edge_tta.train.couple_data import CoupleData, origin_of
 from edge_tta.train.data.captions import Captioner
-from edge_tta.train.frozen import FrozenParts, load_frozen, require_fit
+from edge_tta.train.frozen import FrozenParts, load_frozen
 from edge_tta.train.latent_sets import encode_captions, latent_sets
 from edge_tta.train.loop import Trainer
 from edge_tta.train.progress import Progress
@@ -46,12 +46,12 @@ def frozen_parts(recipe: Recipe, model: ModelConfig) -> FrozenParts:
     config = recipe.generator
     assert config is not None
     frozen = load_frozen(
+        model,
         Path(recipe.checkpoint),
         Path(config.codec) if config.codec else None,
         config.public_text,
         Path(recipe.data.cache) / "text",
     )
-    require_fit(frozen, model)
     for directory in (config.start, "" if config.couples else config.teacher):
         if directory:
             frozen.require_text_of(Path(directory))

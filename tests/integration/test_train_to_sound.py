@@ -19,7 +19,7 @@ from edge_tta.bundle.manifest import STAGES, Generation
 from edge_tta.errors import ConfigError, DataError
 from edge_tta.model.checkpoint import load_model_checkpoint
 from edge_tta.model.presets import preset
-from edge_tta.train.frozen import load_frozen, require_fit
+from edge_tta.train.frozen import load_frozen
 from edge_tta.train.recipes import list_recipes, load_recipe
 from edge_tta.train.run import run_recipe
 from edge_tta.train.teacher import Teacher
@@ -247,7 +247,7 @@ def test_a_new_model_takes_codec_and_text_encoder_from_another(workshop: Path, t
     other = preset("edge-tiny")
     wider = replace(other, text_encoder=replace(other.text_encoder, depth=other.text_encoder.depth + 1))
     with pytest.raises(ConfigError, match="text encoder of another shape"):
-        require_fit(load_frozen(tmp_path / "new", None, None, tmp_path / "text"), wider)
+        load_frozen(wider, tmp_path / "new", None, None, tmp_path / "text")
 
 
 def test_the_trained_checkpoint_becomes_a_bundle_that_sounds(workshop: Path, tmp_path: Path) -> None:

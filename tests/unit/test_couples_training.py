@@ -70,7 +70,7 @@ def couples(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def data_of(model: Path, couples: Path) -> CoupleData:
-    frozen = load_frozen(model, None, None, model.parent / "text")
+    frozen = load_frozen(read_config(model), model, None, None, model.parent / "text")
     data = CoupleData(couples, origin_of(frozen.codec, frozen.text))
     data.encode(frozen.text, data.captions)
     return data
@@ -202,7 +202,7 @@ def test_a_folder_without_couples_says_how_to_make_them(model: Path, tmp_path: P
 
 
 def stage_of(model: Path, couples: Path, **settings: Any) -> GeneratorStage:
-    frozen = load_frozen(model, None, None, model.parent / "text")
+    frozen = load_frozen(read_config(model), model, None, None, model.parent / "text")
     config = GeneratorStageConfig(
         start=str(model), teacher="nowhere", couples=str(couples), frames=400, **settings
     )

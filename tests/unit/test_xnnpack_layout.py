@@ -35,6 +35,9 @@ MODELS = {
         generator={"shared_modulation": False, "joint_blocks": 2, "kernel": 5}
     ),
     "stereo": changed(audio={"channels": 2}),
+    "stacked latent": changed(
+        audio={"hop": 256, "latent_channels": 8}, generator={"latent_channels": 8}, codec={"stack": 2}
+    ),
     "no gains in time": changed(codec={"envelope_steps": 0}),
     "four windows overlap": changed(codec={"stft_hop": 8, "noise_frames": 7}),
     "deep text, other widths": changed(
@@ -56,7 +59,7 @@ def parts_of(config: ModelConfig) -> ModelParts:
         codec = modules["codec"]
         bins = codec.decoder.geometry.bins
         codec.set_bin_statistics(torch.randn(bins) - 6, torch.rand(bins) + 1)
-        channels = config.audio.latent_channels
+        channels = config.codec.latent_channels
         codec.set_latent_statistics(torch.randn(channels), torch.rand(channels) + 0.5)
     return ModelParts(config, modules["text_encoder"], modules["generator"], codec.decoder)
 

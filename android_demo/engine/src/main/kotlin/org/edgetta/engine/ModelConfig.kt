@@ -48,6 +48,7 @@ private val CODEC = mapOf(
     "bands" to Whole(64, 1L..8193),
     "noise_frames" to Whole(1040, 1L..65536),
     "envelope_steps" to Whole(0, 0L..512),
+    "stack" to Whole(1, 1L..64),
 )
 
 /**
@@ -119,7 +120,8 @@ internal class ModelConfig private constructor(val audio: AudioSpec, val maxToke
             codec: Map<String, Long>,
         ) {
             val latent = audio.latentChannels.toLong()
-            if (generator["latent_channels"] != latent || codec["latent_channels"] != latent) {
+            val stack = codec.getValue("stack")
+            if (generator["latent_channels"] != latent || stack * codec.getValue("latent_channels") != latent) {
                 Fields.refuse("config", "latent_channels of audio, codec and generator differ")
             }
             if (generator["text_width"] != text["width"]) {
@@ -134,6 +136,9 @@ internal class ModelConfig private constructor(val audio: AudioSpec, val maxToke
             val steps = codec.getValue("envelope_steps")
             if (steps != 0L && codec.getValue("stft_hop") % steps != 0L) {
                 Fields.refuse("config", "codec.envelope_steps does not divide codec.stft_hop")
+            }
+            if (audio.hop % (stack * codec.getValue("stft_hop")) != 0L) {
+                Fields.refuse("config", "codec.stack does not divide the STFT frames of audio.hop")
             }
         }
     }
