@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from edge_tta.config import GeneratorConfig
 from edge_tta.model.layers import (
+    Dropout,
     GatedConvMLP,
     Modulation,
     QueryKeyValue,
@@ -59,6 +60,7 @@ class JointBlock(nn.Module):
         self.text_attention = QueryKeyValue(width, config.heads)
         self.text_out = None if last else nn.Linear(width, width)
         self.text_mlp = None if last else GatedConvMLP(width, config.feedforward, 1)
+        self.dropout = Dropout()
 
     def forward(
         self,
@@ -75,11 +77,13 @@ class JointBlock(nn.Module):
         query, key, value = self.audio_attention(modulate(audio, shift, scale))
         text_query, text_key, text_value = self.text_attention(modulate(text, text_parts[0], text_parts[1]))
         key, value = torch.cat([text_key, key], dim=2), torch.cat([text_value, value], dim=2)
-        audio = audio + gate * self.audio_out(attend(query, key, value, bias, explicit))
-        audio = audio + mlp_gate * self.audio_mlp(modulate(audio, mlp_shift, mlp_scale))
+        audio = audio + gate * self.dropout(self.audio_out(attend(query, key, value, bias, explicit)))
+        audio = audio + mlp_gate * self.dropout(self.audio_mlp(modulate(audio, mlp_shift, mlp_scale)))
         if self.text_out is not None and self.text_mlp is not None:
-            text = text + text_parts[2] * self.text_out(attend(text_query, key, value, bias, explicit))
-            text = text + text_parts[5] * self.text_mlp(modulate(text, text_parts[3], text_parts[4]))
+            mixed = self.text_out(attend(text_query, key, value, bias, explicit))
+            text = text + text_parts[2] * self.dropout(mixed)
+            changed = self.text_mlp(modulate(text, text_parts[3], text_parts[4]))
+            text = text + text_parts[5] * self.dropout(changed)
         return audio, text
 
 
@@ -92,13 +96,14 @@ class AudioBlock(nn.Module):
         self.attention = QueryKeyValue(config.width, config.heads)
         self.out = nn.Linear(config.width, config.width)
         self.mlp = GatedConvMLP(config.width, config.feedforward, config.kernel)
+        self.dropout = Dropout()
 
     def forward(self, audio: Tensor, condition: Tensor, shared: Tensor | None, explicit: bool) -> Tensor:
         """New audio [B, L, D]."""
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = self.modulation(condition, shared)
         query, key, value = self.attention(modulate(audio, shift, scale))
-        audio = audio + gate * self.out(attend(query, key, value, None, explicit))
-        return audio + mlp_gate * self.mlp(modulate(audio, mlp_shift, mlp_scale))
+        audio = audio + gate * self.dropout(self.out(attend(query, key, value, None, explicit)))
+        return audio + mlp_gate * self.dropout(self.mlp(modulate(audio, mlp_shift, mlp_scale)))
 
 
 class Generator(nn.Module):

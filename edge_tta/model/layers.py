@@ -6,7 +6,9 @@ XNNPACK both run int8 fast, and as fast as a convolution in float.
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -198,6 +200,41 @@ class Modulation(nn.Module):
             assert shared is not None and self.offset is not None
             flat = shared[:, : self.offset.shape[0]] + self.offset
         return flat[:, None].chunk(self.parts, dim=-1)
+
+
+class Dropout(nn.Module):
+    """Residual dropout (Vaswani et al., 2017, section 5.4): leaves out values of a branch before it is added.
+
+    Without a rate, and in evaluation mode, it is not there: exported graphs hold nothing of it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rate = 0.0
+        """Share of the values that are left out in training; the others are raised so that the mean stays."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape-preserving; draws from torch's global source, which ``seeded_dropout`` sets."""
+        return F.dropout(x, self.rate) if self.training and self.rate > 0 else x
+
+
+@contextlib.contextmanager
+def seeded_dropout(network: nn.Module, rate: float, draws: torch.Generator) -> Iterator[None]:
+    """Within it every ``Dropout`` of a network works at a rate, as a function of the next number of ``draws`` alone.
+
+    Afterwards the network is in evaluation mode and the global random sources are as they were.
+    """
+    layers = [module for module in network.modules() if isinstance(module, Dropout)]
+    with torch.random.fork_rng():
+        torch.manual_seed(int(torch.randint(2**31, (), generator=draws)))
+        for layer in layers:
+            layer.rate = rate
+            layer.train()
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.eval()
 
 
 class ConvNeXtBlock(nn.Module):

@@ -65,8 +65,11 @@ PRESETS: dict[str, ModelConfig] = {
             shared_modulation=True,
         ),
     ),
-    # The flagship: MeanAudio's shape (arXiv 2508.06098), 4 joint and 8 audio blocks of width 448.
-    "edge-120m": ModelConfig(name="edge-120m", generator=GeneratorConfig(feedforward=1632), codec=CODEC),
+    # The flagship: MeanAudio's shape (arXiv 2508.06098), 4 joint and 8 audio blocks of width 448. It makes 10.8 frames
+    # of 128 channels a second: half of the time for little of the quality (docs/decisions/0013).
+    "edge-120m": stacked(
+        ModelConfig(name="edge-120m", generator=GeneratorConfig(feedforward=1632), codec=CODEC), 2
+    ),
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from edge_tta.model.checkpoint import build_module
 from edge_tta.model.generator import Generator
-from edge_tta.model.layers import TimeConv
+from edge_tta.model.layers import Dropout, TimeConv, seeded_dropout
 from edge_tta.model.presets import PRESETS, preset
 
 CONFIG = preset("edge-tiny").generator
@@ -119,3 +119,49 @@ def test_shifted_copies_and_linear_are_a_convolution() -> None:
         ours.linear.bias.copy_(conv.bias)  # type: ignore[arg-type]
     x = torch.randn(2, 7, 3, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(ours(x), conv(x.transpose(1, 2)).transpose(1, 2), atol=1e-6, rtol=1e-5)
+
+
+def test_dropout_is_a_function_of_its_source_and_gone_afterwards(model: Generator) -> None:
+    given = inputs()
+    plain, before = model(*given), torch.get_rng_state()
+
+    def dropped(seed: int) -> torch.Tensor:
+        draws = torch.Generator().manual_seed(seed)
+        with seeded_dropout(model, 0.5, draws):
+            found: torch.Tensor = model(*given)
+        assert torch.rand((), generator=draws) != torch.rand(
+            (), generator=torch.Generator().manual_seed(seed)
+        )
+        return found
+
+    first, other = dropped(1), dropped(2)
+    assert torch.equal(first, dropped(1)) and not torch.equal(first, other)
+    assert not torch.equal(first, plain) and torch.equal(model(*given), plain)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_dropout_ends_with_an_error_too(model: Generator) -> None:
+    with pytest.raises(RuntimeError), seeded_dropout(model, 0.5, torch.Generator()):
+        raise RuntimeError
+    assert not any(module.training for module in model.modules())
+
+
+def test_dropout_leaves_out_the_share_asked_for_and_keeps_the_mean() -> None:
+    layer = Dropout()
+    with seeded_dropout(layer, 0.25, torch.Generator().manual_seed(0)):
+        found = layer(torch.ones(200, 200))
+    assert float((found == 0).float().mean()) == pytest.approx(0.25, abs=0.01)
+    assert torch.equal(found.unique(), torch.tensor([0.0, 1 / 0.75]))
+
+
+def test_dropout_reaches_every_branch(model: Generator) -> None:
+    # Whole branches left out are no network: what is left is the way past all blocks.
+    layers = [module for module in model.modules() if isinstance(module, Dropout)]
+    assert len(layers) == CONFIG.joint_blocks + CONFIG.audio_blocks
+    given, seen = inputs(), []
+    for layer in layers:
+        layer.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    with seeded_dropout(model, 0.5, torch.Generator().manual_seed(0)):
+        model(*given)
+    assert len(seen) == 2 * len(layers)
+    assert all(0.2 < float((output == 0).float().mean()) < 0.8 for output in seen)

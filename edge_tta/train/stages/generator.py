@@ -26,6 +26,7 @@ from edge_tta.flow.sampler import sample
 from edge_tta.model.checkpoint import load_model_checkpoint, save_part
 from edge_tta.model.fake_quantization import fake_quantize
 from edge_tta.model.generator import Generator
+from edge_tta.model.layers import seeded_dropout
 from edge_tta.model.scheme import StageScheme
 from edge_tta.noise import gaussian_noise
 from edge_tta.train.batches import to_device
@@ -85,6 +86,8 @@ class GeneratorStageConfig:
     sample_seconds: float = 4.0
     compile: bool = False
     """Train through ``torch.compile``: on CPUs about twice as fast with bf16, after a minute of compiling."""
+    dropout: float = 0.0
+    """Share of the values of every attention and MLP branch that is left out in training, as residual dropout."""
     text: TextVariety = field(default_factory=TextVariety)
     """How much what the generator is told varies from step to step."""
     quantization: StageScheme | None = None
@@ -103,6 +106,8 @@ class GeneratorStageConfig:
     dmd2: Dmd2 | None = None
 
     def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"generator.dropout must be at least 0 and below 1, got {self.dropout}")
         if self.couples and self.reflow is None and self.one_step is None:
             raise ConfigError(
                 "generator.couples are for reflow and one_step; other objectives have no use for them"
@@ -225,6 +230,14 @@ class GeneratorStage:
 
     def losses(self, group: str, batch: Batch | CoupleBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """The method's losses."""
+        if self.config.dropout > 0:
+            with seeded_dropout(self.generator, self.config.dropout, generator):
+                return self._losses(group, batch, generator)
+        return self._losses(group, batch, generator)
+
+    def _losses(
+        self, group: str, batch: Batch | CoupleBatch, generator: torch.Generator
+    ) -> dict[str, Tensor]:
         if isinstance(batch, CoupleBatch):
             assert isinstance(self.method, CoupleLearner)
             return self.method.couple_losses(batch.couples, batch.condition, generator)
