@@ -348,6 +348,8 @@ def test_impossible_names(name: str) -> None:
         (lambda c: c["generator"].update(width=10**9), "width"),
         (lambda c: c["codec"].update(n_fft=2**40), "n_fft"),
         (lambda c: c["codec"].update(noise_frames=2**40), "noise_frames"),
+        (lambda c: c["codec"].update(stack=0), "stack"),
+        (lambda c: c["codec"].update(stack=2), "codec 2 times 4"),
         (lambda c: c.update(schema_version=2), "schema_version"),
         (lambda c: c.update(name=5), "name"),
         (lambda c: c.pop("audio") and c.update(audio=[]), "audio"),

@@ -219,6 +219,31 @@ def test_a_tokenizer_with_more_pieces_than_rows_is_refused(engine: Engine, bundl
     assert "288 pieces, the text encoder knows 200" in open_refused(engine, bundle)
 
 
+@pytest.mark.parametrize(
+    ("stack", "hop", "channels", "accepted"),
+    [
+        (1, 128, 4, True), (2, 256, 8, True), (4, 128, 16, True), (0, 128, 4, False), (65, 128, 260, False),
+        (2, 256, 4, False), (3, 128, 12, False), (1, 128, 8, False), (True, 128, 4, False), (1.0, 128, 4, False),
+    ],
+)  # fmt: skip
+def test_stacked_latents_are_judged_as_in_python(
+    engine: Engine, bundle: Path, stack: object, hop: int, channels: int, accepted: bool
+) -> None:
+    document = read_manifest(bundle)
+    config = document["config"]
+    config["audio"] |= {"hop": hop, "latent_channels": channels}
+    config["generator"]["latent_channels"] = channels
+    config["codec"]["stack"] = stack
+    document["config_digest"] = hashlib.sha256(canonical_bytes(config).removesuffix(b"\n")).hexdigest()
+    seal_manifest(bundle, document)
+    if accepted:
+        assert engine("parse", path=str(bundle / "manifest.json")) == Bundle.open(bundle).digest
+    else:
+        with pytest.raises(BundleError):
+            Bundle.open(bundle)
+        open_refused(engine, bundle)
+
+
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Paths of all values in a document."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
