@@ -45,6 +45,7 @@ def inputs(count: int = 2, length: int = 6, tokens: int = 4) -> list[torch.Tenso
         ("edge-10m", 10.95, 0.02),
         ("edge-30m", 30.5, 0.02),
         ("edge-120m", 120.0, 0.02),
+        ("edge-120m-stacked", 120.0, 0.02),
     ],
 )
 def test_parameter_counts_of_the_generators(name: str, millions: float, tolerance: float) -> None:
