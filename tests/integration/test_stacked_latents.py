@@ -127,6 +127,17 @@ def test_a_stacked_model_learns_from_latents_and_codec_of_one_that_is_not(
     # From then on with its own.
     run_recipe("flow", [*settings, *own], output=tmp_path / "again")
 
+    # Its codec can be trained on from there, gains in time and all.
+    codec = [
+        "preset=edge-tiny-stacked", f"checkpoint={tmp_path / 'codec'}", f"codec.start={tmp_path / 'single'}",
+        f"data.folder={tmp_path / 'clips'}", f"data.cache={tmp_path / 'cache'}", "codec.freeze_encoder=true",
+    ]  # fmt: skip
+    run_recipe("codec", [*codec, "loop.steps=1", "loop.learning_rate=1e-12"], output=tmp_path / "run-codec")
+    trained = load_model_checkpoint(tmp_path / "codec", parts=("codec",)).codec
+    assert trained is not None and trained.decoder.config.stack == 2
+    start = made.codec.state_dict()
+    assert all(torch.equal(value, start[name]) for name, value in trained.state_dict().items())
+
     monkeypatch.setitem(PRESETS, "edge-tiny-other", _another_codec())
     other = ["preset=edge-tiny-other", f"checkpoint={tmp_path / 'other'}", f"data.latents={latents}", source]
     with pytest.raises(ConfigError, match="codec of another shape"):

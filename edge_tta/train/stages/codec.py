@@ -97,12 +97,12 @@ class CodecStage:
         self.mel_loss = MelLoss(rate)
 
     def _start_from(self, directory: Path) -> None:
-        """Weights of a checkpoint; one from before there were gains in time leaves those at one."""
-        config = read_config(directory)
-        if replace(config.codec, envelope_steps=self.model.codec.envelope_steps) != self.model.codec:
+        """Weights of a checkpoint, however it stacks frames; one from before gains in time leaves those at one."""
+        config, own = read_config(directory), self.model.codec
+        if replace(config.codec, envelope_steps=own.envelope_steps, stack=own.stack) != own:
             raise ConfigError(f"{directory} holds a codec of another shape than {self.model.name} has")
         found = load_part(directory, config, "codec").state_dict()
-        if config.codec != self.model.codec:
+        if config.codec.envelope_steps != own.envelope_steps:
             found = {name: weight for name, weight in found.items() if not name.startswith(ENVELOPE)}
         self.codec.load_state_dict({**self.codec.state_dict(), **found})
 
