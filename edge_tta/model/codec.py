@@ -66,7 +66,7 @@ class Encoder(nn.Module):
     def __init__(self, config: CodecConfig, audio: AudioSpec) -> None:
         super().__init__()
         self.geometry = StftGeometry(config, audio)
-        self.config, self.hop = config, audio.hop // config.stack
+        self.config, self.hop = config, self.geometry.frames_per_latent * self.geometry.hop
         bins, per_latent = self.geometry.bins, self.geometry.frames_per_latent
         self.register_buffer("bin_mean", torch.full((bins,), -7.0))
         self.register_buffer("bin_std", torch.full((bins,), 2.0))

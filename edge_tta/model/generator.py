@@ -80,10 +80,12 @@ class JointBlock(nn.Module):
         audio = audio + gate * self.dropout(self.audio_out(attend(query, key, value, bias, explicit)))
         audio = audio + mlp_gate * self.dropout(self.audio_mlp(modulate(audio, mlp_shift, mlp_scale)))
         if self.text_out is not None and self.text_mlp is not None:
-            mixed = self.text_out(attend(text_query, key, value, bias, explicit))
-            text = text + text_parts[2] * self.dropout(mixed)
-            changed = self.text_mlp(modulate(text, text_parts[3], text_parts[4]))
-            text = text + text_parts[5] * self.dropout(changed)
+            text = text + text_parts[2] * self.dropout(
+                self.text_out(attend(text_query, key, value, bias, explicit))
+            )
+            text = text + text_parts[5] * self.dropout(
+                self.text_mlp(modulate(text, text_parts[3], text_parts[4]))
+            )
         return audio, text
 
 

@@ -205,36 +205,35 @@ class Modulation(nn.Module):
 class Dropout(nn.Module):
     """Residual dropout (Vaswani et al., 2017, section 5.4): leaves out values of a branch before it is added.
 
-    Without a rate, and in evaluation mode, it is not there: exported graphs hold nothing of it.
+    Without a rate it is not there, so exported graphs hold nothing of it; ``seeded_dropout`` gives it one.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.rate = 0.0
-        """Share of the values that are left out in training; the others are raised so that the mean stays."""
+        """Share of the values that are left out; the others are raised so that the mean stays."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shape-preserving; draws from torch's global source, which ``seeded_dropout`` sets."""
-        return F.dropout(x, self.rate) if self.training and self.rate > 0 else x
+        """Shape-preserving, [B, L, C]; draws from torch's global source."""
+        return F.dropout(x, self.rate) if self.rate > 0 else x
 
 
 @contextlib.contextmanager
 def seeded_dropout(network: nn.Module, rate: float, draws: torch.Generator) -> Iterator[None]:
-    """Within it every ``Dropout`` of a network works at a rate, as a function of the next number of ``draws`` alone.
+    """Within it every ``Dropout`` of a network has a rate, as a function of the next number of ``draws`` alone.
 
-    Afterwards the network is in evaluation mode and the global random sources are as they were.
+    Afterwards there is no dropout, and torch's global sources are as they were.
     """
     layers = [module for module in network.modules() if isinstance(module, Dropout)]
     with torch.random.fork_rng():
         torch.manual_seed(int(torch.randint(2**31, (), generator=draws)))
         for layer in layers:
             layer.rate = rate
-            layer.train()
         try:
             yield
         finally:
             for layer in layers:
-                layer.eval()
+                layer.rate = 0.0
 
 
 class ConvNeXtBlock(nn.Module):
