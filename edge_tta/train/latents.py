@@ -97,7 +97,7 @@ class LatentSet(CaptionFeatures):
         model: what a latent frame lasts, and how many of the codec's it holds.
 
     Raises:
-        DataError: no shards, or one that cannot be read.
+        DataError: no shards, one that cannot be read, or a window shorter than a latent frame.
     """
 
     def __init__(
@@ -122,6 +122,8 @@ class LatentSet(CaptionFeatures):
         self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])
         # Windows of a codec whose frames were not stacked may end in half a frame, which is left out.
         self.lengths = self.lengths // self.stack
+        if not self.lengths.all():
+            raise DataError(f"some windows are shorter than a latent frame of {self.stack} of the codec's")
         self.by_length = np.argsort(self.lengths, kind="stable")
 
     def __len__(self) -> int:

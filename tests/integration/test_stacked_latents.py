@@ -14,7 +14,7 @@ from tiny_data import write_checkpoint, write_clips
 
 from edge_tta import GenerationRequest, TextToAudio
 from edge_tta.config import ModelConfig
-from edge_tta.errors import ConfigError
+from edge_tta.errors import ConfigError, DataError
 from edge_tta.model.checkpoint import ModelCheckpoint, load_model_checkpoint
 from edge_tta.model.codec import Codec
 from edge_tta.model.presets import PRESETS, preset, stacked
@@ -97,6 +97,12 @@ def test_stored_latents_serve_every_stack(tmp_path: Path) -> None:
     back = (batch.latents.reshape(4, 6, 4) * std + mean).numpy()
     assert all(any(np.array_equal(row, window) for window in windows) for row in back)
     assert float(batch.condition.seconds[0]) == pytest.approx(3 * 256 / 44100)
+
+
+def test_windows_shorter_than_a_stacked_frame_are_refused(tmp_path: Path) -> None:
+    write_shard(tmp_path / "train-0000.npz", [7, 1])
+    with pytest.raises(DataError, match="shorter than a latent frame of 2"):
+        LatentSet([tmp_path / "train-0000.npz"], torch.zeros(4), torch.ones(4), DOUBLE)
 
 
 def test_a_stacked_model_learns_from_latents_and_codec_of_one_that_is_not(
