@@ -157,19 +157,28 @@ class Convolution(nn.Module):
 
 
 class GatedMLP(nn.Module):
-    """``GatedConvMLP`` with Linears of their own for gate and value, [L, C]."""
+    """``GatedConvMLP`` with Linears of their own for gate and value, and for every shift of the projection, [L, C].
+
+    The hidden rows are several times as wide as what comes out: shifting the latter copies less.
+    """
 
     def __init__(self, source: GatedConvMLP) -> None:
         super().__init__()
         self.kernel = source.kernel
         self.gate, self.value = split_linear(source.gate_and_value, 2)
-        self.project = copy.deepcopy(source.project)
+        weights = source.project.weight.chunk(source.kernel, dim=1)
+        self.project = nn.ModuleList(linear_of(weight) for weight in weights)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape-preserving."""
         copies = shifted_copies(x, self.kernel)
         hidden = silu(self.gate(copies)) * self.value(copies)
-        projected: Tensor = self.project(shifted_copies(hidden, self.kernel))
+        projected: Tensor = self.project[self.kernel // 2](hidden)
+        length, reach = x.shape[0], self.kernel // 2
+        for shift, project in enumerate(self.project):
+            if shift != reach:
+                padded = F.pad(project(hidden), (0, 0, reach, reach))
+                projected = projected + padded[shift : shift + length]
         return projected
 
 

@@ -26,12 +26,18 @@ from benchmarks.acceleration.records import Basis, EvaluationRecord, StudyRecord
 from benchmarks.acceleration.sounds import Order, Subject, Way, device_of
 from edge_tta.errors import DataError
 from edge_tta.evaluate.adherence import adherence
-from edge_tta.evaluate.clips import METADATA_FILE, Clip, load_clip, read_clips
+from edge_tta.evaluate.clips import (
+    METADATA_FILE,
+    REFERENCE_PER_LABEL,
+    Clip,
+    balanced,
+    load_clip,
+    read_clips,
+)
 from edge_tta.evaluate.codec import stack_tags
 from edge_tta.evaluate.embedder_figures import FRECHET_LIMIT, Judged, compare
 from edge_tta.evaluate.embedders import TaggerEmbedder
 from edge_tta.evaluate.frechet import frechet_in_sets
-from edge_tta.evaluate.generated import REFERENCE_PER_LABEL, balanced
 from edge_tta.evaluate.spectral import FloatArray
 from edge_tta.evaluate.statistics import Estimate, mean_estimate
 from edge_tta.evaluate.suite import Prompt, read_prompts

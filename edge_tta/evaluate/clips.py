@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from edge_tta.errors import DataError, MissingExtraError
 from edge_tta.evaluate.spectral import FloatArray, resample
@@ -14,6 +16,8 @@ METADATA_FILE = "metadata.csv"
 REQUIRED_COLUMNS = ("file", "label", "split")
 SPOKEN_LABEL = "word"
 """Column of recordings of speech that stands for the label."""
+REFERENCE_PER_LABEL = 24
+"""Training clips of a label that enter the reference, so that no label outweighs the others."""
 
 
 @dataclass(frozen=True)
@@ -93,3 +97,15 @@ def load_clip(path: Path, sample_rate: int, *, max_seconds: float = 12.0) -> Flo
     if len(samples) == 0:
         raise DataError(f"{path}: holds no audio")
     return resample(samples.T, rate, sample_rate)
+
+
+def balanced(
+    clips: Sequence[Clip], labels: set[str], limit: int, generator: np.random.Generator
+) -> list[Clip]:
+    """At most ``limit`` clips of each label, drawn at random, label by label."""
+    chosen: list[Clip] = []
+    for label in sorted(labels):
+        mine = [clip for clip in clips if clip.label == label]
+        picked = sorted(generator.permutation(len(mine))[:limit])
+        chosen += [mine[i] for i in picked]
+    return chosen

@@ -11,7 +11,7 @@ import numpy as np
 
 from edge_tta.errors import DataError
 from edge_tta.evaluate.adherence import adherence, both_present, mix
-from edge_tta.evaluate.clips import Clip, load_clip, read_clips
+from edge_tta.evaluate.clips import REFERENCE_PER_LABEL, Clip, balanced, load_clip, read_clips
 from edge_tta.evaluate.codec import stack_tags
 from edge_tta.evaluate.contact_sheet import SheetEntry
 from edge_tta.evaluate.diversity import Diversity, diversity
@@ -35,12 +35,11 @@ from edge_tta.evaluate.results import (
     TwoSounds,
 )
 from edge_tta.evaluate.spectral import FloatArray, timbre
+from edge_tta.evaluate.spectral_step import SpectralStep, largest_step, long_term_spectrum
 from edge_tta.evaluate.statistics import Estimate
 from edge_tta.evaluate.suite import Prompt
 from edge_tta.evaluate.tagger import Tagger, Tags
 
-REFERENCE_PER_LABEL = 24
-"""Training clips of a label that enter the reference, so that no label outweighs the others."""
 SHEET_LABELS = 50
 MIXTURES_PER_PAIR = 4
 
@@ -55,26 +54,17 @@ class _Judged:
     prompt: Prompt
     tags: Tags
     timbre: FloatArray
+    spectrum: FloatArray
     heard: tuple[Heard, ...]
     """By each further embedder."""
-
-
-def balanced(
-    clips: Sequence[Clip], labels: set[str], limit: int, generator: np.random.Generator
-) -> list[Clip]:
-    """At most ``limit`` clips of each label, drawn at random, label by label."""
-    chosen: list[Clip] = []
-    for label in sorted(labels):
-        mine = [clip for clip in clips if clip.label == label]
-        picked = sorted(generator.permutation(len(mine))[:limit])
-        chosen += [mine[i] for i in picked]
-    return chosen
 
 
 def _judge(prompt: Prompt, samples: FloatArray, tagger: Tagger, embedders: Sequence[Embedder]) -> _Judged:
     rate = tagger.config.mel.sample_rate
     heard = tuple(listen(embedder, samples, rate) for embedder in embedders)
-    return _Judged(prompt, tagger.tag([samples], rate), timbre(samples, rate), heard)
+    return _Judged(
+        prompt, tagger.tag([samples], rate), timbre(samples, rate), long_term_spectrum(samples), heard
+    )
 
 
 def _judge_clips(
@@ -209,6 +199,9 @@ def evaluate_generator(
     def spread(made: FloatArray, found: FloatArray) -> Diversity | None:
         return diversity(made, texts, labels, found, reference_labels, generator)
 
+    def steepest(sounds: list[_Judged]) -> SpectralStep | None:
+        return largest_step([j.spectrum for j in sounds], rate, np.random.default_rng([random_seed, 3]))
+
     frechet = tuple(
         frechet_estimate(judged_set, reference_tags.embeddings, generator)
         for judged_set in (same_generated, same_real)
@@ -241,6 +234,8 @@ def evaluate_generator(
             tagger,
             np.random.default_rng([random_seed, 2]),
         ),
+        step_generated=steepest(single),
+        step_real=steepest(references),
     )
     first_real = {clip.label: clip for clip in reversed([*real_clips, *reference_clips])}
     first_real |= {clip.label: clip for clip in reversed(real_clips)}

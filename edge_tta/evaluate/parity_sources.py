@@ -10,8 +10,14 @@ import numpy as np
 
 from edge_tta.bundle import Bundle
 from edge_tta.errors import BackendError, ConfigError, DataError, MissingExtraError
-from edge_tta.evaluate.clips import METADATA_FILE, Clip, load_clip, read_clips
-from edge_tta.evaluate.generated import REFERENCE_PER_LABEL, balanced
+from edge_tta.evaluate.clips import (
+    METADATA_FILE,
+    REFERENCE_PER_LABEL,
+    Clip,
+    balanced,
+    load_clip,
+    read_clips,
+)
 from edge_tta.evaluate.run import file_digest
 from edge_tta.evaluate.suite import Prompt, find_prompts, read_prompts
 from edge_tta.evaluate.tagger import Tagger, load_tagger

@@ -112,6 +112,13 @@ def generator_markdown(report: GeneratorReport) -> str:
         )
     if report.timbre_diversity is not None:
         rows.append(("diversity over seeds, timbre, share of real", _number(report.timbre_diversity.ratio)))
+    for whose, step in (
+        ("generated sounds", report.step_generated),
+        ("real training clips", report.step_real),
+    ):
+        if step is not None:
+            name = f"largest step in the mean spectrum of {whose}, dB, at {step.hertz / 1000:.1f} kHz"
+            rows.append((name, _number(step.height_db)))
     lines += _table(rows)
     if report.intelligibility is not None:
         lines += _intelligibility(report.intelligibility)

@@ -9,6 +9,7 @@ from edge_tta.evaluate.codec import CodecFigures
 from edge_tta.evaluate.diversity import Diversity
 from edge_tta.evaluate.embedder_figures import EmbedderFigures
 from edge_tta.evaluate.intelligibility import Intelligibility
+from edge_tta.evaluate.spectral_step import SpectralStep
 from edge_tta.evaluate.statistics import Estimate
 
 SCHEMA = 1
@@ -88,6 +89,10 @@ class GeneratorReport:
     """What the tagger, and every further embedder, makes of the single-label prompts."""
     intelligibility: Intelligibility | None = None
     """Where the tagger is a classifier of spoken digits: how many it understands."""
+    step_generated: SpectralStep | None = None
+    """Of the single-label prompts: the largest step in their mean spectrum."""
+    step_real: SpectralStep | None = None
+    """The same of the real training clips."""
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,10 @@ from edge_tta.train.wordings import TextVariety
 STAGE_TABLES = ("codec", "envelope", "text_encoder", "text_wordings", "generator", "tagger")
 
 LATER_SETTINGS: dict[tuple[str, str], Any] = {
+    ("codec", "coder_edges_hz"): [],
     ("data", "captions"): "captions",
     ("data", "latents"): "",
+    ("envelope", "coder_edges_hz"): [],
     ("generator", "codec"): "",
     ("generator", "couples"): "",
     ("generator", "public_text"): None,

@@ -137,6 +137,7 @@ def test_a_stacked_model_learns_from_latents_and_codec_of_one_that_is_not(
     codec = [
         "preset=edge-tiny-stacked", f"checkpoint={tmp_path / 'codec'}", f"codec.start={tmp_path / 'single'}",
         f"data.folder={tmp_path / 'clips'}", f"data.cache={tmp_path / 'cache'}", "codec.freeze_encoder=true",
+        "codec.coder_edges_hz=[]",
     ]  # fmt: skip
     run_recipe("codec", [*codec, "loop.steps=1", "loop.learning_rate=1e-12"], output=tmp_path / "run-codec")
     trained = load_model_checkpoint(tmp_path / "codec", parts=("codec",)).codec

@@ -132,7 +132,14 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         'generator.sample_prompts=["rain"]',
     ]
     recipes = {
-        "codec": [*few, "codec.batch=2", "codec.crop_frames=32", "codec.wave_batch=2"],
+        "codec": [
+            *few,
+            "codec.batch=2",
+            "codec.crop_frames=32",
+            "codec.wave_batch=2",
+            # A spectrum of 17 bins has no room for steps.
+            "codec.coder_edges_hz=[]",
+        ],
         "text-encoder": [
             *few,
             f"text_encoder.teacher={root / 'teacher'}",
@@ -148,6 +155,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "codec.batch=2",
             "codec.crop_frames=64",
             "codec.wave_batch=1",
+            "codec.coder_edges_hz=[]",
             f"codec.start={root / 'model'}",
         ],
         "codec-envelope": [
@@ -156,6 +164,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "envelope.batch=2",
             "envelope.crop_frames=64",
             "envelope.wave_batch=1",
+            "envelope.coder_edges_hz=[]",
             f"envelope.start={root / 'model'}",
         ],
         "tagger": [
@@ -294,6 +303,7 @@ def test_resume_of_a_recipe_needs_to_be_asked_for(workshop: Path) -> None:
         "codec.batch=2",
         "codec.crop_frames=32",
         "codec.wave_batch=2",
+        "codec.coder_edges_hz=[]",
     ]
     with pytest.raises(ConfigError, match="--resume"):
         run_recipe("codec", common, output=workshop / "runs" / "codec")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from edge_tta.train.codec_losses import (
     spectrum_targets,
     start_from_principal_components,
 )
+from edge_tta.train.coder_steps import remove_steps, without_steps
 from edge_tta.train.data.catalog import Clip
 from edge_tta.train.data.decode import ClipCache
 from edge_tta.train.track import write_examples
@@ -60,6 +62,9 @@ class CodecStageConfig:
     """Weight of feature matching."""
     freeze_encoder: bool = False
     """Train the decoder only, so that latents cached before stay valid."""
+    coder_edges_hz: tuple[float, ...] = ()
+    """Where bands of the lossy coder meet that the clips were stored with: the steps it left there are taken out of
+    what is exported (``edge_tta.train.coder_steps``)."""
     seed: int = 0
 
 
@@ -89,6 +94,10 @@ class CodecStage:
             self.codec = Codec(model.codec, model.audio)
             self.discriminator = MultiResolutionDiscriminator()
         rate = model.audio.sample_rate
+        # Made first, so that an edge that cannot be is told before an hour of training.
+        self.projection = without_steps(
+            model.codec.n_fft // 2 + 1, rate / model.codec.n_fft, config.coder_edges_hz
+        )
         if config.start:
             self._start_from(Path(config.start))
         else:
@@ -259,7 +268,7 @@ class CodecStage:
 
     @torch.no_grad()
     def export(self, directory: Path) -> None:
-        """Measure the latents' statistics and write ``codec.safetensors``.
+        """Measure the latents' statistics, take the coder's steps out, and write ``codec.safetensors``.
 
         Statistics stay as they are when the encoder was frozen.
         """
@@ -268,4 +277,6 @@ class CodecStage:
                 [self.codec.encoder(self._crops(-1000 - step)).mean.flatten(0, 1) for step in range(40)]
             )
             self.codec.set_latent_statistics(means.mean(0), means.std(0))
-        save_part(directory, self.model, "codec", self.codec)
+        shipped = copy.deepcopy(self.codec)
+        remove_steps(shipped.decoder, self.projection)
+        save_part(directory, self.model, "codec", shipped)

@@ -42,6 +42,8 @@ class EnvelopeStageConfig:
     wave_batch: int = 4
     """Crops of the batch whose shaped waveform is made for the mel loss."""
     mel_weight: float = 0.5
+    coder_edges_hz: tuple[float, ...] = ()
+    """As the codec stage's."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -96,6 +98,7 @@ class EnvelopeStage(CodecStage):
             batch=DECODED_AT_ONCE,
             crop_frames=config.crop_frames,
             freeze_encoder=True,
+            coder_edges_hz=config.coder_edges_hz,
             seed=config.seed,
         )
         super().__init__(codec, model, clips, cache)
