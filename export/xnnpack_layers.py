@@ -173,8 +173,8 @@ class GatedMLP(nn.Module):
         """Shape-preserving."""
         copies = shifted_copies(x, self.kernel)
         hidden = silu(self.gate(copies)) * self.value(copies)
-        projected: Tensor = self.project[self.kernel // 2](hidden)
         length, reach = x.shape[0], self.kernel // 2
+        projected: Tensor = self.project[reach](hidden)
         for shift, project in enumerate(self.project):
             if shift != reach:
                 padded = F.pad(project(hidden), (0, 0, reach, reach))

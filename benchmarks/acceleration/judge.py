@@ -26,14 +26,7 @@ from benchmarks.acceleration.records import Basis, EvaluationRecord, StudyRecord
 from benchmarks.acceleration.sounds import Order, Subject, Way, device_of
 from edge_tta.errors import DataError
 from edge_tta.evaluate.adherence import adherence
-from edge_tta.evaluate.clips import (
-    METADATA_FILE,
-    REFERENCE_PER_LABEL,
-    Clip,
-    balanced,
-    load_clip,
-    read_clips,
-)
+from edge_tta.evaluate.clips import METADATA_FILE, Clip, balanced, load_clip, read_clips
 from edge_tta.evaluate.codec import stack_tags
 from edge_tta.evaluate.embedder_figures import FRECHET_LIMIT, Judged, compare
 from edge_tta.evaluate.embedders import TaggerEmbedder
@@ -97,7 +90,7 @@ class Bench:
             raise DataError(f"{prompts}: no prompt with one label that tagger and reference know")
         labels = {prompt.labels[0] for prompt in self.prompts}
         train = [clip for clip in clips if clip.split == "train"]
-        self._train = balanced(train, labels, REFERENCE_PER_LABEL, np.random.default_rng(0))
+        self._train = balanced(train, labels, np.random.default_rng(0))
         self._real = [clip for clip in clips if clip.split == "val" and clip.label in labels]
         if min(len(self._train), len(self._real)) < 2:
             raise DataError(f"{reference}: two train and two val clips of the prompted labels are needed")

@@ -99,13 +99,11 @@ def load_clip(path: Path, sample_rate: int, *, max_seconds: float = 12.0) -> Flo
     return resample(samples.T, rate, sample_rate)
 
 
-def balanced(
-    clips: Sequence[Clip], labels: set[str], limit: int, generator: np.random.Generator
-) -> list[Clip]:
-    """At most ``limit`` clips of each label, drawn at random, label by label."""
+def balanced(clips: Sequence[Clip], labels: set[str], generator: np.random.Generator) -> list[Clip]:
+    """At most ``REFERENCE_PER_LABEL`` clips of each label, drawn at random, label by label."""
     chosen: list[Clip] = []
     for label in sorted(labels):
         mine = [clip for clip in clips if clip.label == label]
-        picked = sorted(generator.permutation(len(mine))[:limit])
+        picked = sorted(generator.permutation(len(mine))[:REFERENCE_PER_LABEL])
         chosen += [mine[i] for i in picked]
     return chosen

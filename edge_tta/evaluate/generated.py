@@ -11,7 +11,7 @@ import numpy as np
 
 from edge_tta.errors import DataError
 from edge_tta.evaluate.adherence import adherence, both_present, mix
-from edge_tta.evaluate.clips import REFERENCE_PER_LABEL, Clip, balanced, load_clip, read_clips
+from edge_tta.evaluate.clips import Clip, balanced, load_clip, read_clips
 from edge_tta.evaluate.codec import stack_tags
 from edge_tta.evaluate.contact_sheet import SheetEntry
 from edge_tta.evaluate.diversity import Diversity, diversity
@@ -141,9 +141,7 @@ def evaluate_generator(
         raise DataError("no prompt with one label that the tagger knows: nothing can be judged")
     clips = read_clips(reference_dir, ("train", "val"))
     held = [clip for clip in clips if clip.split == "val"]
-    reference_clips = balanced(
-        [c for c in clips if c.split == "train"], single_labels, REFERENCE_PER_LABEL, generator
-    )
+    reference_clips = balanced([c for c in clips if c.split == "train"], single_labels, generator)
     real_clips = [clip for clip in held if clip.label in single_labels]
     if len(reference_clips) < 2 or len(real_clips) < 2:
         raise DataError(f"{reference_dir}: two train and two val clips of the prompted labels are needed")
@@ -199,7 +197,7 @@ def evaluate_generator(
     def spread(made: FloatArray, found: FloatArray) -> Diversity | None:
         return diversity(made, texts, labels, found, reference_labels, generator)
 
-    def steepest(sounds: list[_Judged]) -> SpectralStep | None:
+    def shared_step(sounds: list[_Judged]) -> SpectralStep | None:
         return largest_step([j.spectrum for j in sounds], rate, np.random.default_rng([random_seed, 3]))
 
     frechet = tuple(
@@ -234,8 +232,8 @@ def evaluate_generator(
             tagger,
             np.random.default_rng([random_seed, 2]),
         ),
-        step_generated=steepest(single),
-        step_real=steepest(references),
+        step_generated=shared_step(single),
+        step_real=shared_step(references),
     )
     first_real = {clip.label: clip for clip in reversed([*real_clips, *reference_clips])}
     first_real |= {clip.label: clip for clip in reversed(real_clips)}

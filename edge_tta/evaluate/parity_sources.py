@@ -10,14 +10,7 @@ import numpy as np
 
 from edge_tta.bundle import Bundle
 from edge_tta.errors import BackendError, ConfigError, DataError, MissingExtraError
-from edge_tta.evaluate.clips import (
-    METADATA_FILE,
-    REFERENCE_PER_LABEL,
-    Clip,
-    balanced,
-    load_clip,
-    read_clips,
-)
+from edge_tta.evaluate.clips import METADATA_FILE, Clip, balanced, load_clip, read_clips
 from edge_tta.evaluate.run import file_digest
 from edge_tta.evaluate.suite import Prompt, find_prompts, read_prompts
 from edge_tta.evaluate.tagger import Tagger, load_tagger
@@ -159,7 +152,7 @@ def find_listeners(
         return Listeners(None, (), None, {"adherence": reason, "Fréchet distance": reason})
     if options.reference_clips is None or real is None:
         return Listeners(tagger, (), None, {"Fréchet distance": "no folder of real clips was given"})
-    chosen = tuple(balanced(real, labels, REFERENCE_PER_LABEL, generator))
+    chosen = tuple(balanced(real, labels, generator))
     if len(chosen) < 2:
         raise DataError(
             f"{options.reference_clips}: fewer than two clips of split 'train' have one of the prompts' labels"

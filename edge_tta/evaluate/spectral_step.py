@@ -1,4 +1,4 @@
-"""The steepest step in the mean spectrum of many sounds: a trace of how they were stored, not of what they are.
+"""The largest step in the mean spectrum of many sounds: a trace of how they were stored, not of what they are.
 
 Spectra of single sounds are full of edges; those of different kinds of sound lie elsewhere and average out. What is
 left at one frequency was put there by a coder with bands, by a filter, or by a model that learnt from either.

@@ -29,20 +29,21 @@ REACH = 0.12
 """The step becomes a slope from this share of the edge below it to as much above it."""
 
 
-def without_steps(bins: int, bin_hz: float, edges_hz: Sequence[float]) -> Tensor:
-    """Projection of log-magnitudes [K] onto those without a step at any edge, float64 [K, K].
+def without_steps(n_fft: int, sample_rate: int, edges_hz: Sequence[float]) -> Tensor:
+    """Projection of log-magnitudes [K] onto those without a step at any edge, float64 [K, K], K = n_fft / 2 + 1.
 
     Magnitudes about an edge are regressed on a constant, a slope, and a step that fades out to either side; what is
     found of the last is taken away. Magnitudes that only slope there stay as they are, and so does all further off.
 
     Args:
-        bins: K.
-        bin_hz: distance of bins, Hz.
+        n_fft: samples in a window of the codec's STFT.
+        sample_rate: Hz.
         edges_hz: where the coder's bands meet, Hz.
 
     Raises:
         ConfigError: an edge too low, too high, or too near to another.
     """
+    bins, bin_hz = n_fft // 2 + 1, sample_rate / n_fft
     projection = torch.eye(bins, dtype=torch.float64)
     hertz = torch.arange(bins, dtype=torch.float64) * bin_hz
     free_from = 0.0
@@ -93,8 +94,8 @@ def remove_from_checkpoint(directory: Path, edges_hz: Sequence[float]) -> None:
     config = read_config(directory)
     codec = load_part(directory, config, "codec")
     assert isinstance(codec, Codec)
-    bin_hz = config.audio.sample_rate / config.codec.n_fft
-    remove_steps(codec.decoder, without_steps(codec.decoder.geometry.bins, bin_hz, edges_hz))
+    projection = without_steps(config.codec.n_fft, config.audio.sample_rate, edges_hz)
+    remove_steps(codec.decoder, projection)
     save_part(directory, config, "codec", codec)
 
 

@@ -19,8 +19,8 @@ from edge_tta.train.coder_steps import REACH, main, remove_steps, without_steps
 from edge_tta.train.recipes import load_recipe
 from edge_tta.train.run import run_recipe
 
-BINS, BIN_HZ, EDGES = 513, 44100 / 1024, (8000.0, 15600.0)
-HERTZ = torch.arange(BINS, dtype=torch.float64) * BIN_HZ
+N_FFT, RATE, BINS, EDGES = 1024, 44100, 513, (8000.0, 15600.0)
+HERTZ = torch.arange(BINS, dtype=torch.float64) * (RATE / N_FFT)
 NARROW = replace(
     preset("edge-tiny"),
     name="edge-narrow",
@@ -35,7 +35,7 @@ NARROW = replace(
 
 @pytest.fixture(scope="module")
 def projection() -> Tensor:
-    return without_steps(BINS, BIN_HZ, EDGES)
+    return without_steps(N_FFT, RATE, EDGES)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_slopes_stay_and_twice_is_once(projection: Tensor) -> None:
     bent = torch.where(HERTZ < 11000, -HERTZ / 4000, -HERTZ / 8000)
     torch.testing.assert_close(projection @ bent, bent)
     torch.testing.assert_close(projection @ projection, projection, atol=1e-9, rtol=0)
-    assert torch.equal(without_steps(BINS, BIN_HZ, ()), torch.eye(BINS, dtype=torch.float64))
+    assert torch.equal(without_steps(N_FFT, RATE, ()), torch.eye(BINS, dtype=torch.float64))
     # Noise has steps by chance; no more is taken than they are high.
     noise = torch.randn(500, BINS, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     assert (noise @ projection.T).square().sum() < 1.01 * noise.square().sum()
@@ -82,7 +82,7 @@ def test_slopes_stay_and_twice_is_once(projection: Tensor) -> None:
 )
 def test_edges_that_cannot_be_are_refused(edges: tuple[float, ...], why: str) -> None:
     with pytest.raises(ConfigError, match=why):
-        without_steps(BINS, BIN_HZ, edges)
+        without_steps(N_FFT, RATE, edges)
 
 
 def test_a_decoder_predicts_projected_magnitudes_and_all_else_as_before(

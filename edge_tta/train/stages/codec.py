@@ -95,9 +95,7 @@ class CodecStage:
             self.discriminator = MultiResolutionDiscriminator()
         rate = model.audio.sample_rate
         # Made first, so that an edge that cannot be is told before an hour of training.
-        self.projection = without_steps(
-            model.codec.n_fft // 2 + 1, rate / model.codec.n_fft, config.coder_edges_hz
-        )
+        self.projection = without_steps(model.codec.n_fft, rate, config.coder_edges_hz)
         if config.start:
             self._start_from(Path(config.start))
         else:
