@@ -33,6 +33,8 @@ LATER_SETTINGS: dict[tuple[str, str], Any] = {
     ("generator", "quantization"): None,
     ("generator", "sample_seconds"): 4.0,
     ("generator", "text"): to_dict(TextVariety()),
+    ("text_wordings", "plain_share"): 0.0,
+    ("text_wordings", "teacher"): "",
 }
 """Settings younger than runs that should still be resumed, with the default at which they change nothing."""
 

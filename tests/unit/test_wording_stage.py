@@ -10,7 +10,7 @@ import torch
 from numpy.random import default_rng
 
 from edge_tta.errors import ConfigError
-from edge_tta.model.checkpoint import load_model_checkpoint
+from edge_tta.model.checkpoint import load_model_checkpoint, save_part
 from edge_tta.model.presets import preset
 from edge_tta.train.data.captions import Captioner
 from edge_tta.train.recipes import load_recipe
@@ -26,6 +26,7 @@ events = ["{label}"]
 nouns = ["{label}"]
 wordings = [{wordings}]
 """
+SHIPPED = Path(__file__).parents[2] / "checkpoints/edge-10m"
 WORDS = {
     "rain": ["wet weather on the roof", "a downpour", "drizzle outside", "it pours"],
     "dog": ["a hound speaks up", "canine alarm", "a puppy yaps", "the terrier again"],
@@ -82,6 +83,42 @@ def test_a_batch_depends_on_the_step_alone(model: Path) -> None:
     first, again, other = stage.batch(4), stage.batch(4), stage.batch(5)
     assert torch.equal(first.told, again.told) and torch.equal(first.plain, again.plain)
     assert first.told.shape != other.told.shape or not torch.equal(first.told, other.told)
+
+
+def test_plain_words_are_told_in_their_share_and_mean_what_they_meant(model: Path) -> None:
+    stage, rows = stage_of(model, plain_share=0.5, stored_share=0.0, joined_share=0.0), 0
+    plain = {stage.captioner.plain(label) for label in stage.captioner.labels}
+    for step in range(20):
+        rng = default_rng([0, step])
+        told, meant = stage._pair(stage.captioner, rng, None)
+        assert meant in plain
+        rows += told.lower().rstrip(".") == meant
+    assert 4 <= rows <= 16
+    figures = stage_of(model, plain_share=1.0, stored_share=0.0, joined_share=0.0, dropped_tokens=0.0)
+    error = figures.losses("text_encoder", figures.batch(0), torch.Generator())["loss"].detach()
+    assert (
+        float(error) < 0.1 * figures.validate()["distance_wording"]
+    )  # a final full stop is all that differs
+
+
+def test_a_run_that_goes_on_keeps_the_features_of_the_first_start(model: Path, tmp_path: Path) -> None:
+    later = tmp_path / "later"
+    later.mkdir()
+    for name in ("config.json", "text_encoder.safetensors", "tokenizer.model"):
+        (later / name).write_bytes((model / name).read_bytes())
+    loaded = load_model_checkpoint(later, parts=("text_encoder",))
+    assert loaded.text_encoder is not None
+    with torch.no_grad():
+        loaded.text_encoder.layers[-1].query.weight.mul_(3)
+    save_part(later, loaded.config, "text_encoder", loaded.text_encoder)
+    assert stage_of(later).validate()["distance_stored"] < 1e-9
+    held = stage_of(later, teacher=str(model))
+    assert held.validate()["distance_stored"] > 1e-6
+    start = load_model_checkpoint(model, parts=("text_encoder",)).text_encoder
+    assert start is not None
+    assert all(
+        torch.equal(weight, start.state_dict()[name]) for name, weight in held.start.state_dict().items()
+    )
 
 
 def test_held_out_wordings_are_never_told(model: Path) -> None:
@@ -146,4 +183,10 @@ def test_what_cannot_be_trained_is_refused(model: Path, tmp_path: Path) -> None:
         WordingStage(settings(), preset("edge-tiny"), tmp_path / "generator")
     with pytest.raises(ConfigError, match="not between 0 and 1"):
         settings(held_out=1.5)
+    with pytest.raises(ConfigError, match="more than 1"):
+        settings(stored_share=0.5, plain_share=0.6)
+    with pytest.raises(ConfigError, match="has no text_encoder"):
+        stage_of(model, teacher=str(tmp_path / "generator"))
+    with pytest.raises(ConfigError, match="no text encoder of the shape"):
+        WordingStage(settings(teacher=str(model)), preset("edge-10m"), SHIPPED)
     assert load_recipe("text-wordings").part == "text_encoder"

@@ -46,6 +46,11 @@ class WordingStageConfig:
     """Share of rows told two labels, each as likely in a free wording as not, joined as the grammar joins captions."""
     context_share: float = 0.3
     """Share of the wordings of one label that a scene follows which says nothing about the sound."""
+    plain_share: float = 0.0
+    """Share of rows told the plain words themselves: generators are most sensitive to where those lie."""
+    teacher: str = ""
+    """Checkpoint whose text encoder says what plain words and captions mean; by default the one that is trained, as it
+    is at the start. A run that goes on from an earlier one names what that began with."""
     held_out: float = 0.1
     """Share of the wordings that is kept for validation, by a digest of their text."""
     dropped_tokens: float = 0.05
@@ -53,9 +58,12 @@ class WordingStageConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("stored_share", "joined_share", "context_share", "held_out", "dropped_tokens"):
+        kinds = ("stored_share", "joined_share", "plain_share")
+        for name in (*kinds, "context_share", "held_out", "dropped_tokens"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"text_wordings.{name} {getattr(self, name):g} is not between 0 and 1")
+        if (total := sum(getattr(self, name) for name in kinds)) > 1:
+            raise ConfigError(f"text_wordings: {', '.join(kinds)} add up to {total:g}, more than 1")
         if min(self.layers, self.rows) < 1:
             raise ConfigError("text_wordings: layers and rows must be at least 1")
 
@@ -121,7 +129,11 @@ class WordingStage:
             )
         self.tokenizer = Tokenizer(loaded.tokenizer, model.text_encoder.max_tokens)
         self.student = loaded.text_encoder
+        # On a CPU the fused attention's backward pass takes half of a step of texts as short as these.
+        self.student.explicit_attention = True
         self.start = copy.deepcopy(self.student).requires_grad_(False).eval()
+        if config.teacher:
+            self.start.load_state_dict(_teacher_weights(Path(config.teacher), model))
         self.student.requires_grad_(False)
         self.student.layers[-config.layers :].requires_grad_(True)
         grammar = Captioner.load(config.captions)
@@ -179,6 +191,9 @@ class WordingStage:
             return text, text
         if only == "joined" or (only is None and draw < config.stored_share + config.joined_share):
             return captioner.join_free(first, second, rng)
+        shares = config.stored_share + config.joined_share
+        if only is None and draw < shares + config.plain_share:
+            return captioner.finish(captioner.plain(first), rng), captioner.plain(first)
         return captioner.wording(first, rng, config.context_share), captioner.plain(first)
 
     def _ids(self, texts: list[str]) -> tuple[Tensor, Tensor]:
@@ -224,6 +239,14 @@ class WordingStage:
     def export(self, directory: Path) -> None:
         """Write ``text_encoder.safetensors``; the tokenizer stays."""
         save_part(directory, self.model, "text_encoder", self.student)
+
+
+def _teacher_weights(checkpoint: Path, model: ModelConfig) -> dict[str, Tensor]:
+    """Weights of the text encoder of a checkpoint of the same shape."""
+    loaded = load_model_checkpoint(checkpoint, parts=("text_encoder",))
+    if not isinstance(loaded.text_encoder, TextEncoder) or loaded.config.text_encoder != model.text_encoder:
+        raise ConfigError(f"{checkpoint} has no text encoder of the shape that is trained")
+    return loaded.text_encoder.state_dict()
 
 
 def _only(grammar: Captioner, share: float, held: bool) -> Captioner:
