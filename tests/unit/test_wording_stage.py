@@ -96,9 +96,8 @@ def test_plain_words_are_told_in_their_share_and_mean_what_they_meant(model: Pat
     assert 4 <= rows <= 16
     figures = stage_of(model, plain_share=1.0, stored_share=0.0, joined_share=0.0, dropped_tokens=0.0)
     error = figures.losses("text_encoder", figures.batch(0), torch.Generator())["loss"].detach()
-    assert (
-        float(error) < 0.1 * figures.validate()["distance_wording"]
-    )  # a final full stop is all that differs
+    # A final full stop is all that differs.
+    assert float(error) < 0.1 * figures.validate()["distance_wording"]
 
 
 def test_a_run_that_goes_on_keeps_the_features_of_the_first_start(model: Path, tmp_path: Path) -> None:
@@ -187,6 +186,6 @@ def test_what_cannot_be_trained_is_refused(model: Path, tmp_path: Path) -> None:
         settings(stored_share=0.5, plain_share=0.6)
     with pytest.raises(ConfigError, match="has no text_encoder"):
         stage_of(model, teacher=str(tmp_path / "generator"))
-    with pytest.raises(ConfigError, match="no text encoder of the shape"):
-        WordingStage(settings(teacher=str(model)), preset("edge-10m"), SHIPPED)
+    with pytest.raises(ConfigError, match="another text encoder or tokenizer"):
+        stage_of(model, teacher=str(SHIPPED))
     assert load_recipe("text-wordings").part == "text_encoder"

@@ -27,7 +27,7 @@ from edge_tta.text import Tokenizer
 from edge_tta.train.data.captions import Captioner
 from edge_tta.train.text_conditioner import pad_ids
 
-Kind = Literal["wording", "stored", "joined"]
+Kind = Literal["wording", "stored", "joined", "plain"]
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def spread(features: Tensor, mask: Tensor, onto: Tensor) -> Tensor:
 
 
 class WordingStage:
-    """The text encoder, taught by itself as it was at the start.
+    """The text encoder, taught by itself as it was at the start, or by the one that an earlier run began with.
 
     Args:
         config: stage settings.
@@ -114,26 +114,26 @@ class WordingStage:
         checkpoint: model checkpoint whose text encoder and tokenizer are the start.
 
     Raises:
-        ConfigError: the checkpoint has no compact text encoder, or one of fewer layers; the grammar has no free
-            wordings to learn from or to hold out.
+        ConfigError: the checkpoint has no compact text encoder, or one of fewer layers; the teacher's is another; the
+            grammar has no free wordings to learn from or to hold out.
     """
 
     def __init__(self, config: WordingStageConfig, model: ModelConfig, checkpoint: Path) -> None:
         self.config, self.model = config, model
-        loaded = load_model_checkpoint(checkpoint, parts=("text_encoder",))
-        if not isinstance(loaded.text_encoder, TextEncoder) or loaded.tokenizer is None:
-            raise ConfigError(f"{checkpoint} has no compact text encoder to start from")
-        if config.layers > len(loaded.text_encoder.layers):
+        self.student, tokenizer = _text_encoder(checkpoint)
+        if config.layers > len(self.student.layers):
             raise ConfigError(
-                f"text_wordings.layers is {config.layers}, the encoder has {len(loaded.text_encoder.layers)}"
+                f"text_wordings.layers is {config.layers}, the encoder has {len(self.student.layers)}"
             )
-        self.tokenizer = Tokenizer(loaded.tokenizer, model.text_encoder.max_tokens)
-        self.student = loaded.text_encoder
+        self.tokenizer = Tokenizer(tokenizer, model.text_encoder.max_tokens)
         # On a CPU the fused attention's backward pass takes half of a step of texts as short as these.
         self.student.explicit_attention = True
         self.start = copy.deepcopy(self.student).requires_grad_(False).eval()
         if config.teacher:
-            self.start.load_state_dict(_teacher_weights(Path(config.teacher), model))
+            teacher, its_tokenizer = _text_encoder(Path(config.teacher))
+            if its_tokenizer != tokenizer or len(teacher.layers) != len(self.student.layers):
+                raise ConfigError(f"{config.teacher} has another text encoder or tokenizer than {checkpoint}")
+            self.start.load_state_dict(teacher.state_dict())
         self.student.requires_grad_(False)
         self.student.layers[-config.layers :].requires_grad_(True)
         grammar = Captioner.load(config.captions)
@@ -179,9 +179,10 @@ class WordingStage:
 
     def _pair(self, captioner: Captioner, rng: Generator, only: Kind | None) -> tuple[str, str]:
         """What the student is told, and what the start is."""
-        config, labels, draw = self.config, sorted(captioner.labels), float(rng.random())
+        labels, draw = sorted(captioner.labels), float(rng.random())
         first, second = (labels[int(index)] for index in rng.integers(len(labels), size=2))
-        if only == "stored" or (only is None and draw < config.stored_share):
+        kind = only or self._kind(draw)
+        if kind == "stored":
             one = rng.random() < 0.6
             text = (
                 captioner.caption(first, rng)
@@ -189,12 +190,25 @@ class WordingStage:
                 else captioner.join(first, second, rng.random() < 0.3, rng)
             )
             return text, text
-        if only == "joined" or (only is None and draw < config.stored_share + config.joined_share):
+        if kind == "joined":
             return captioner.join_free(first, second, rng)
-        shares = config.stored_share + config.joined_share
-        if only is None and draw < shares + config.plain_share:
+        if kind == "plain":
             return captioner.finish(captioner.plain(first), rng), captioner.plain(first)
-        return captioner.wording(first, rng, config.context_share), captioner.plain(first)
+        return captioner.wording(first, rng, self.config.context_share), captioner.plain(first)
+
+    def _kind(self, draw: float) -> Kind:
+        """What a row is told, by a number between 0 and 1."""
+        shares: tuple[tuple[Kind, float], ...] = (
+            ("stored", self.config.stored_share),
+            ("joined", self.config.joined_share),
+            ("plain", self.config.plain_share),
+        )
+        border = 0.0
+        for kind, share in shares:
+            border += share
+            if draw < border:
+                return kind
+        return "wording"
 
     def _ids(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         return pad_ids([self.tokenizer.encode(text).ids.tolist() for text in texts])
@@ -241,12 +255,12 @@ class WordingStage:
         save_part(directory, self.model, "text_encoder", self.student)
 
 
-def _teacher_weights(checkpoint: Path, model: ModelConfig) -> dict[str, Tensor]:
-    """Weights of the text encoder of a checkpoint of the same shape."""
+def _text_encoder(checkpoint: Path) -> tuple[TextEncoder, bytes]:
+    """The compact text encoder of a checkpoint, and its tokenizer."""
     loaded = load_model_checkpoint(checkpoint, parts=("text_encoder",))
-    if not isinstance(loaded.text_encoder, TextEncoder) or loaded.config.text_encoder != model.text_encoder:
-        raise ConfigError(f"{checkpoint} has no text encoder of the shape that is trained")
-    return loaded.text_encoder.state_dict()
+    if not isinstance(loaded.text_encoder, TextEncoder) or loaded.tokenizer is None:
+        raise ConfigError(f"{checkpoint} has no compact text encoder")
+    return loaded.text_encoder, loaded.tokenizer
 
 
 def _only(grammar: Captioner, share: float, held: bool) -> Captioner:
