@@ -135,7 +135,7 @@ class CodecConfig:
     n_fft: int = 1024
     """STFT window length in samples."""
     stft_hop: int = 512
-    """STFT hop in samples; must divide the latent hop."""
+    """STFT hop in samples: half of ``n_fft``."""
     frame_width: int = 256
     """Width of the blocks that run once per STFT hop."""
     latent_width: int = 512
@@ -166,12 +166,16 @@ class CodecConfig:
 
     def __post_init__(self) -> None:
         _require(self, latent_channels=(1, 1024), n_fft=(2, 16384), frame_width=(1, 8192))
-        _require(self, stft_hop=(1, self.n_fft), latent_width=(1, 8192), expansion=(1, 16), kernel=(1, 63))
+        _require(self, latent_width=(1, 8192), expansion=(1, 16), kernel=(1, 63))
         blocks = ("encoder_frame", "encoder_latent", "decoder_latent", "decoder_frame")
         _require(self, **{f"{name}_blocks": (0, 64) for name in blocks})
         _require(self, tonal_bins=(0, 8193), bands=(1, 8193), noise_frames=(1, 2**16))
         _require(self, envelope_steps=(0, 512), stack=(1, 64))
         _require_odd(self, "kernel")
+        if self.n_fft % 4 or 2 * self.stft_hop != self.n_fft:
+            raise ConfigError(
+                f"stft_hop {self.stft_hop} is not half of n_fft {self.n_fft}, which has to be a multiple of four"
+            )
 
 
 @dataclass(frozen=True)

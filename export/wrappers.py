@@ -144,7 +144,7 @@ class StageGraph:
 def stage_graphs(
     parts: ModelParts, explicit_attention: bool = True, single_step: bool = False
 ) -> dict[str, StageGraph]:
-    """All stages of a model, in order; weights are shared with ``parts``, which stay as they are.
+    """All stages of a model, in order; ``parts`` stay as they are, and share weights with all but the decoder.
 
     Args:
         parts: the modules.
@@ -189,7 +189,7 @@ def stage_graphs(
             {**frames, **words},
         ),
         "decoder": StageGraph(
-            DecoderGraph(parts.decoder).eval(),
+            DecoderGraph(parts.decoder.with_bins_apart()).eval(),
             (draw(1, length, audio.latent_channels),),
             (latent,),
             (floats("waveform", 1, audio.channels, "samples"),),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,40 +11,65 @@ from torch.nn import functional as F
 
 from edge_tta.model.codec import MAX_LOG_MAGNITUDE, Decoder
 from edge_tta.model.envelope import Envelope
-from export.xnnpack_layers import AffineNorm, ConvNeXt, Product, constant, linear_of
+from edge_tta.model.folded_dft import ByParity
+from export.xnnpack_excitation import XnnpackExcitation
+from export.xnnpack_layers import AffineNorm, Arctangent, ConvNeXt, Product, constant, linear_of
+
+
+def by_parity(weight: Tensor, bias: Tensor | None = None) -> nn.ModuleList:
+    """A Linear for the even rows of a weight and one for the odd: XNNPACK takes no splits of its result."""
+    return nn.ModuleList(
+        linear_of(weight[first::2], None if bias is None else bias[first::2]) for first in (0, 1)
+    )
 
 
 class ChannelHead(nn.Module):
     """What one audio channel's spectrum is predicted by: the rows of the original layers that belong to it.
 
-    Scale and mean of the bins' log-magnitudes are folded into the weights that make them.
+    What is predicted per bin comes from two Linears, of the even and of the odd bins. Scale and mean of the bins'
+    log-magnitudes are folded into the weights that make them.
     """
 
     def __init__(self, source: Decoder, channel: int) -> None:
         super().__init__()
-        config, channels = source.config, source.channels
-        bins, tonal, bands = source.geometry.bins, config.tonal_bins, config.bands
-        self.frames_per_latent, self.bins = source.geometry.frames_per_latent, bins
+        channels, bins, per_latent = source.channels, source.geometry.bins, source.geometry.frames_per_latent
         std, mean = source.bin_std, source.bin_mean
 
-        def rows(layer: nn.Linear, parts: int) -> list[nn.Linear]:
+        def rows(layer: nn.Linear, parts: int) -> list[tuple[Tensor, Tensor]]:
             """Rows of this channel in equal parts."""
             weights, biases = layer.weight.chunk(channels)[channel], layer.bias.chunk(channels)[channel]
-            return [linear_of(w, b) for w, b in zip(weights.chunk(parts), biases.chunk(parts), strict=True)]
+            return list(zip(weights.chunk(parts), biases.chunk(parts), strict=True))
 
-        (magnitude,) = rows(source.magnitude, 1)
-        self.magnitude = linear_of(magnitude.weight * std[:, None], magnitude.bias * std + mean)
-        shortcut = source.shortcut.weight.view(self.frames_per_latent, channels, bins, -1)[:, channel]
-        self.shortcut = linear_of((shortcut * std[:, None]).reshape(self.frames_per_latent * bins, -1))
-        self.advance_cosine, self.advance_sine = rows(source.advance, 2)
-        self.delay_cosine, self.delay_sine, self.tonality, self.impulsiveness = rows(source.band_state, 4)
-        assert self.advance_cosine.out_features == tonal and self.tonality.out_features == bands
+        ((weight, bias),) = rows(source.magnitude, 1)
+        self.magnitude = by_parity(weight * std[:, None], bias * std + mean)
+        shortcut = source.shortcut.weight.view(per_latent, channels, bins, -1)[:, channel] * std[:, None]
+        self.shortcut = nn.ModuleList(linear_of(shortcut[:, first::2].flatten(0, 1)) for first in (0, 1))
+        self.advance_cosine, self.advance_sine = (by_parity(*part) for part in rows(source.advance, 2))
+        self.delay_cosine, self.delay_sine, self.tonality, self.impulsiveness = (
+            linear_of(*part) for part in rows(source.band_state, 4)
+        )
+        self.angle = Arctangent()
 
-    def log_magnitude(self, hidden: Tensor, latent: Tensor) -> Tensor:
-        """[frames, K], natural logarithm."""
-        linear = self.shortcut(latent).view(-1, self.bins)
-        magnitude: Tensor = self.magnitude(hidden) + linear
-        return magnitude
+    def log_magnitude(self, hidden: Tensor, latent: Tensor) -> ByParity:
+        """[frames, K'] each, natural logarithm."""
+        even, odd = (
+            magnitude(hidden) + shortcut(latent).view(-1, magnitude.out_features)
+            for magnitude, shortcut in zip(self.magnitude, self.shortcut, strict=True)
+        )
+        return ByParity(even, odd)
+
+    def delay(self, hidden: Tensor) -> Tensor:
+        """[frames, W], radians."""
+        angle: Tensor = self.angle(self.delay_sine(hidden), self.delay_cosine(hidden))
+        return angle
+
+    def advance(self, hidden: Tensor) -> ByParity:
+        """[frames, T'] each, radians."""
+        even, odd = (
+            self.angle(sine(hidden), cosine(hidden))
+            for sine, cosine in zip(self.advance_sine, self.advance_cosine, strict=True)
+        )
+        return ByParity(even, odd)
 
 
 class ChannelEnvelope(nn.Module):
@@ -69,9 +95,8 @@ class ChannelEnvelope(nn.Module):
 class XnnpackDecoder(nn.Module):
     """``DecoderGraph`` in XNNPACK's layout, batch 1.
 
-    Differences to the original that change nothing but rounding: the DFTs are not folded, as XNNPACK cannot reverse
-    rows; the inverse one makes each hop of a window by itself, so that overlap-add needs no slices; the phase of a
-    bin's centre is added to rows of whole latent frames.
+    It changes nothing but rounding. XNNPACK cannot reverse rows, so the backward halves of blocks are reversed by a
+    product, once, at the end.
 
     Args:
         source: the decoder.
@@ -80,9 +105,7 @@ class XnnpackDecoder(nn.Module):
     def __init__(self, source: Decoder) -> None:
         super().__init__()
         config, geometry = source.config, source.geometry
-        self.bins, self.hop, self.pad = geometry.bins, geometry.hop, geometry.pad
-        self.tonal, self.frames_per_latent = config.tonal_bins, geometry.frames_per_latent
-        self.frame_width, self.noise_frames = config.frame_width, config.noise_frames
+        self.cut, self.frame_width = geometry.pad + geometry.hop, config.frame_width
         self.latent_channels = config.latent_channels
         self.latent_std, self.latent_mean = constant(source.latent_std), constant(source.latent_mean)
         self.latent_in, self.up = copy.deepcopy(source.latent_in), copy.deepcopy(source.up)
@@ -94,26 +117,12 @@ class XnnpackDecoder(nn.Module):
         self.envelopes = nn.ModuleList(
             ChannelEnvelope(envelope, channel) for channel in range(source.channels) if envelope is not None
         )
-        self._register_constants(source)
-
-    def _register_constants(self, source: Decoder) -> None:
-        geometry = source.geometry
-        self.ratio = geometry.n_fft // self.hop
-        # Rows of the inverse DFT are real parts, then imaginary parts; its columns are the hops of a window in turn.
-        real, imaginary = geometry.inverse_matrix().chunk(2)
-        self.real_to_hops = nn.ModuleList(Product(part) for part in real.chunk(self.ratio, dim=1))
-        self.imaginary_to_hops = nn.ModuleList(Product(part) for part in imaginary.chunk(self.ratio, dim=1))
-        self.to_real, self.to_imaginary = (
-            Product(part) for part in geometry.analysis_matrix().chunk(2, dim=1)
-        )
-        self.to_bins = Product(source.to_bins)
-        self.to_tonal_bins = Product(source.to_bins[:, : self.tonal])
-        self.to_slope = Product(source.to_slope)
-        self.can_be_tonal, self.centre_phase = constant(source.can_be_tonal), constant(source.centre_phase)
-        self.noise = nn.Buffer(source.noise.clone(), persistent=False)
-        self.noise_scale = constant(source.noise_scale)
-        self.one, self.one_half = constant(torch.ones(1)), constant(torch.full((1,), 0.5))
-        self.share_floor, self.power_floor = constant(torch.tensor([1e-8])), constant(torch.tensor([1e-14]))
+        self.excitation, self.dft = XnnpackExcitation(source.excitation), copy.deepcopy(source.dft)
+        quarter = geometry.n_fft // 4
+        identity = torch.eye(quarter + 1)
+        self.forward_half = Product(identity[:, :quarter])
+        self.backward_half = Product(identity[:, 1:].flip(1))
+        self.one_half, self.power_floor = constant(torch.full((1,), 0.5)), constant(torch.tensor([1e-14]))
         self.loudest = constant(torch.tensor([MAX_LOG_MAGNITUDE]))
 
     def forward(self, latent: Tensor) -> Tensor:
@@ -128,46 +137,27 @@ class XnnpackDecoder(nn.Module):
         return waveforms[0] if len(waveforms) == 1 else torch.cat(waveforms, dim=1)
 
     def _channel(self, head: ChannelHead, hidden: Tensor, latent: Tensor) -> Tensor:
-        log_magnitude = torch.minimum(head.log_magnitude(hidden, latent), self.loudest)
-        real, imaginary = self._phasors(head, hidden)
-        magnitude = torch.exp(log_magnitude)
-        blocks = self._invert(magnitude * real, magnitude * imaginary)
-        frames = hidden.shape[0]
-        windows = torch.cat([blocks[part : part + frames] for part in range(self.ratio)], dim=1)
-        real, imaginary = self.to_real(windows), self.to_imaginary(windows)
-        power = real * real + imaginary * imaginary
-        gain = torch.exp(self.one_half * log_magnitude) * torch.rsqrt(torch.sqrt(power + self.power_floor))
-        refined = self._invert(real * gain, imaginary * gain).view(1, 1, -1)
-        return refined[:, :, self.pad : -self.pad]
+        delay = head.delay(hidden)
+        tonality, impulsiveness = (
+            torch.sigmoid(head.tonality(hidden)),
+            torch.sigmoid(head.impulsiveness(hidden)),
+        )
+        real, imaginary = self.excitation(head.advance(hidden), delay, tonality, impulsiveness)
+        levels = [torch.minimum(level, self.loudest) for level in head.log_magnitude(hidden, latent)]
+        magnitude = [torch.exp(level) for level in levels]
+        real, imaginary = self.dft.analyse(
+            self.dft.synthesise(_times(real, magnitude), _times(imaginary, magnitude))
+        )
+        gains = [
+            F.pad(torch.exp(self.one_half * level), (0, 0, 1, 1))
+            * torch.rsqrt(torch.sqrt(one * one + other * other + self.power_floor))
+            for level, one, other in zip(levels, real, imaginary, strict=True)
+        ]
+        blocks = self.dft.synthesise(_times(real, gains), _times(imaginary, gains))
+        samples = torch.cat([self.forward_half(blocks.forward), self.backward_half(blocks.backward)], dim=1)
+        return samples.view(1, 1, -1)[:, :, self.cut : -self.cut]
 
-    def _invert(self, real: Tensor, imaginary: Tensor) -> Tensor:
-        """Overlap-added blocks [frames + n_fft / hop - 1, hop] of a spectrum [frames, K]."""
-        total = None
-        for part in range(self.ratio):
-            piece = self.real_to_hops[part](real) + self.imaginary_to_hops[part](imaginary)
-            piece = F.pad(piece, (0, 0, part, self.ratio - 1 - part))
-            total = piece if total is None else total + piece
-        assert total is not None
-        return total
 
-    def _phasors(self, head: ChannelHead, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit-power complex excitation as real and imaginary parts, each [frames, K]."""
-        step = torch.atan2(head.advance_sine(hidden), head.advance_cosine(hidden))
-        # The portable kernel adds up in the type of its output; thousands of frames need more than float32.
-        summed = torch.cumsum(step, dim=0, dtype=torch.float64).float()
-        phase = summed.view(-1, self.frames_per_latent, self.tonal) + self.centre_phase
-        phase = phase.view(-1, self.tonal)
-        delay = torch.atan2(head.delay_sine(hidden), head.delay_cosine(hidden))
-        slope = self.to_slope(delay)
-        tone_share = torch.sigmoid(head.tonality(hidden)) * self.can_be_tonal
-        click_share = torch.sigmoid(head.impulsiveness(hidden)) * (self.one - tone_share)
-        tone = self.to_tonal_bins(torch.sqrt(tone_share + self.share_floor))
-        click = self.to_bins(torch.sqrt(click_share + self.share_floor))
-        left = self.one - tone_share - click_share + self.share_floor
-        rest = self.to_bins(torch.sqrt(left)) * self.noise_scale
-        rows = torch.remainder(torch.arange(hidden.shape[0]), self.noise_frames)
-        noise = torch.index_select(self.noise, 1, rows).to(torch.float32)
-        high = (0, self.bins - self.tonal)
-        real = F.pad(tone * torch.cos(phase), high) + click * torch.cos(slope) + rest * noise[0]
-        imaginary = F.pad(tone * torch.sin(phase), high) + click * torch.sin(slope) + rest * noise[1]
-        return real, imaginary
+def _times(spectrum: ByParity, factors: Sequence[Tensor]) -> ByParity:
+    even, odd = (part * factor for part, factor in zip(spectrum, factors, strict=True))
+    return ByParity(even, odd)

@@ -115,6 +115,40 @@ def silu(x: Tensor) -> Tensor:
     return x * torch.sigmoid(x)
 
 
+class Arctangent(nn.Module):
+    """``torch.atan2``, for which XNNPACK has no operator and the portable kernel takes a number at a time.
+
+    The arc is halved twice, as tan(a / 2) = sin(a) / (1 + cos(a)), so that a polynomial of the tangent's square is
+    within 2e-8 of its angle; what lies left of the vertical is taken from its mirror image. Where y is 0 the angle is
+    0 or, left of it, not defined: no network's output lies there.
+    """
+
+    POLYNOMIAL = (0.99999998, -0.33332797, 0.19974406, -0.13851485, 0.07984967)
+    """Chebyshev fit of arctan(t) / t in t^2 up to t = tan(pi / 8)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for power, term in enumerate(self.POLYNOMIAL):
+            self.register_buffer(f"term{power}", torch.tensor([4.0 * term]), persistent=False)
+        self.one, self.half_turn = constant(torch.ones(1)), constant(torch.tensor([math.pi / 2]))
+        self.tiny, self.huge = constant(torch.tensor([1e-30])), constant(torch.tensor([1e30]))
+
+    def forward(self, y: Tensor, x: Tensor) -> Tensor:
+        """Angle of (x, y) in radians, -pi to pi; shape-preserving."""
+        length = torch.sqrt(x * x + y * y)
+        half = y / (length + torch.abs(x) + self.tiny)
+        quarter = half / (self.one + torch.sqrt(self.one + half * half))
+        square = quarter * quarter
+        *lower, total = (self.get_buffer(f"term{power}") for power in range(len(self.POLYNOMIAL)))
+        for term in reversed(lower):
+            total = total * square + term
+        right = self._sign(x)
+        return right * total * quarter + (self.one - right) * self.half_turn * self._sign(y)
+
+    def _sign(self, x: Tensor) -> Tensor:
+        return torch.clamp(x * self.huge, -1.0, 1.0)
+
+
 class Embedding(nn.Module):
     """``ScalarEmbedding`` of (value - offset) / scale, [1] -> [1, width]."""
 

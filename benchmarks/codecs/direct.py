@@ -40,7 +40,8 @@ class DirectHead(nn.Module):
         windows = self.samples(decoder.norm(decoder.frame_blocks(hidden))).float() * self.window
         first, second = windows.chunk(2, dim=-1)
         blocks = F.pad(first, (0, 0, 0, 1)) + F.pad(second, (0, 0, 1, 0))
-        return decoder.geometry.crop(blocks)[:, None]
+        pad = decoder.geometry.pad
+        return blocks.flatten(1)[:, None, pad:-pad]
 
 
 class DirectStage(CodecStage):

@@ -3,14 +3,13 @@
 The encoder sees per-bin standardised log-magnitudes and phase advances of an STFT. The decoder predicts, per STFT
 bin, a log-magnitude and *derivatives* of the phase: along time (the advance of a tone from frame to frame) and along
 frequency (the delay of a transient inside a frame), and per band how tonal or impulsive the sound is. A latent carries
-no absolute phase, so predicting phase itself is ill-posed; its derivatives are determined by the magnitudes (Prusa,
-Balazs & Sondergaard, "A noniterative method for reconstruction of phase from STFT magnitude", 2017, eqs. 5-6), and the
-phase is their running sum. What is neither tone nor transient takes its phase from one fixed white-noise signal.
+no absolute phase, so predicting phase itself is ill-posed; its derivatives are determined by the magnitudes, and the
+phase is their running sum (``edge_tta.model.excitation``).
 """
 
 from __future__ import annotations
 
-import math
+import copy
 from typing import NamedTuple
 
 import torch
@@ -19,16 +18,15 @@ from torch.nn import functional as F
 
 from edge_tta.config import AudioSpec, CodecConfig
 from edge_tta.model.envelope import Envelope
+from edge_tta.model.excitation import Excitation, Mixture, at_least
+from edge_tta.model.folded_dft import Blocks, ByParity, FoldedDft, samples_of
 from edge_tta.model.layers import ConvNeXtBlock
 from edge_tta.model.stft import StftGeometry, band_matrix
-from edge_tta.noise import gaussian_noise
 
 MAGNITUDE_FLOOR = 3e-5
 """Added to magnitudes before the logarithm; full scale sine = 1, so the floor lies at -90 dB."""
 MAX_LOG_MAGNITUDE = 0.0
 """No bin of a sound within full scale is louder than a full-scale sine; a generator may ask for it."""
-NOISE_SEED = 20260101
-"""Seed of the fixed white noise whose STFT gives noisy bins their phase."""
 
 
 class Posterior(NamedTuple):
@@ -113,16 +111,7 @@ class Decoder(nn.Module):
     latent_std: Tensor
     bin_mean: Tensor
     bin_std: Tensor
-    synthesis_even: Tensor
-    synthesis_odd: Tensor
-    analysis_even: Tensor
-    analysis_odd: Tensor
-    noise: Tensor
-    noise_scale: Tensor
     to_bins: Tensor
-    to_slope: Tensor
-    can_be_tonal: Tensor
-    centre_phase: Tensor
 
     def __init__(self, config: CodecConfig, audio: AudioSpec) -> None:
         super().__init__()
@@ -144,36 +133,11 @@ class Decoder(nn.Module):
         self.shortcut = nn.Linear(config.latent_channels, audio.channels * per_latent * bins, bias=False)
         nn.init.zeros_(self.shortcut.weight)
         self.envelope = Envelope(config, audio) if config.envelope_steps else None
-        self._register_constants(config, audio)
-
-    def _register_constants(self, config: CodecConfig, audio: AudioSpec) -> None:
-        geometry = self.geometry
-        for direction, matrices in (
-            ("synthesis", geometry.folded_synthesis()),
-            ("analysis", geometry.folded_analysis()),
-        ):
-            for half, matrix in zip(("even", "odd"), matrices, strict=True):
-                self.register_buffer(f"{direction}_{half}", matrix, persistent=False)
-        samples = gaussian_noise(NOISE_SEED, (config.noise_frames * geometry.hop,))
-        # In double precision, or threads and the processor's FFT would show in the bytes of an export.
-        stft = geometry.analyse(torch.from_numpy(samples).double())
-        # Mean log-magnitude 0, so that a predicted mean log-magnitude stays unbiased under the noise.
-        stft = stft / torch.exp(torch.log(stft.abs() + 1e-12).mean())
-        pair = torch.stack([stft.real, stft.imag])
-        scale = pair.abs().max() / 127.0
-        self.register_buffer("noise", torch.round(pair / scale).to(torch.int8), persistent=False)
-        self.register_buffer("noise_scale", scale.float(), persistent=False)
-        bin_hz = audio.sample_rate / config.n_fft
-        self.register_buffer("to_bins", band_matrix(geometry.bins, config.bands, bin_hz), persistent=False)
-        # A running sum over the bins of a band matrix's product is a product with its running sum.
-        self.register_buffer("to_slope", torch.cumsum(self.to_bins, dim=1), persistent=False)
-        # A band is tonal only if every bin of it has an advance.
-        without = self.to_bins[:, config.tonal_bins :].sum(1)
-        self.register_buffer("can_be_tonal", (without == 0).float(), persistent=False)
-        # A tone at a bin's centre advances by 2 pi k hop / n_fft a frame, which repeats within one latent frame.
-        frame = torch.arange(geometry.frames_per_latent, dtype=torch.float64)[:, None]
-        turns = torch.remainder(frame * geometry.centre_turns, 1.0)[:, : config.tonal_bins]
-        self.register_buffer("centre_phase", (2 * math.pi * turns).float(), persistent=False)
+        self.dft = FoldedDft(self.geometry)
+        self.excitation = Excitation(config, audio, self.geometry)
+        bands = band_matrix(bins, config.bands, audio.sample_rate / config.n_fft)
+        self.register_buffer("to_bins", bands, persistent=False)
+        self.bins_apart = False
 
     def spectrum(self, latent: Tensor) -> Spectrum:
         """Predict magnitudes and phase derivatives from a standardised latent float32 [B, L, stack * C]."""
@@ -213,71 +177,13 @@ class Decoder(nn.Module):
 
     def synthesise(self, spectrum: Spectrum, noise_start: int = 0) -> Tensor:
         """Waveform of a spectrum float32 [B, S, frames * stft_hop], before ``refine``: what losses are taken of."""
-        batch, channels = spectrum.log_magnitude.shape[:2]
-        return self.geometry.crop(self._overlapped(spectrum, noise_start)).reshape(batch, channels, -1)
-
-    def _overlapped(self, spectrum: Spectrum, noise_start: int) -> Tensor:
-        """Integrate phases, mix tone, transient and noise, and invert: blocks [B * S, ., stft_hop]."""
-        real, imaginary = self._phasors(spectrum, noise_start)
-        magnitude = torch.exp(spectrum.log_magnitude.clamp(max=MAX_LOG_MAGNITUDE))
-        return self._invert(magnitude * real, magnitude * imaginary)
-
-    def _invert(self, real: Tensor, imaginary: Tensor) -> Tensor:
-        even = torch.matmul(real.flatten(0, 1), self.synthesis_even)
-        odd = torch.matmul(imaginary.flatten(0, 1), self.synthesis_odd)
-        return self.geometry.overlap_add(even, odd)
-
-    def refine(self, blocks: Tensor, log_magnitude: Tensor) -> Tensor:
-        """Bring the magnitudes of a sound half-way, in decibels, to the predicted ones.
-
-        Frames overlap, so what is heard has not the magnitudes that were put in: made-up phases cancel here and add
-        up there. This is one round of Griffin & Lim's iteration (1984) with the geometric mean of both magnitudes;
-        the plain one makes noise too smooth (docs/decisions/0006).
-
-        Args:
-            blocks: float32 [B * S, frames + n_fft / stft_hop - 1, stft_hop], the sound as overlap-added.
-            log_magnitude: float32 [B, S, frames, K] it was made from.
-
-        Returns:
-            Blocks as given.
-        """
-        even, odd = self.geometry.fold(blocks)
-        real = torch.matmul(even, self.analysis_even).reshape(log_magnitude.shape)
-        imaginary = torch.matmul(odd, self.analysis_odd).reshape(log_magnitude.shape)
-        power = real.square() + imaginary.square()
-        power = _at_least(power, 1e-14)
-        gain = torch.exp(0.5 * log_magnitude.clamp(max=MAX_LOG_MAGNITUDE)) * torch.rsqrt(torch.sqrt(power))
-        return self._invert(real * gain, imaginary * gain)
-
-    def _phasors(self, spectrum: Spectrum, noise_start: int) -> tuple[Tensor, Tensor]:
-        """Unit-power complex excitation as real and imaginary parts, each [B, S, frames, K]."""
-        frames = spectrum.log_magnitude.shape[2]
-        bins, tonal, bands = self.geometry.bins, self.config.tonal_bins, self.config.bands
-        index = torch.arange(frames, device=spectrum.log_magnitude.device)
-        step = torch.atan2(spectrum.advance[..., tonal:], spectrum.advance[..., :tonal])
-        centre = self.centre_phase[torch.remainder(index, self.geometry.frames_per_latent)]
-        phase = torch.cumsum(step, dim=2) + centre
-        delay = torch.atan2(spectrum.delay[..., bands:], spectrum.delay[..., :bands])
-        slope = torch.matmul(delay, self.to_slope)
-        # Shares of the power are decided per band; square roots there cost an eighth of what they would per bin.
-        tone_share = spectrum.tonality * self.can_be_tonal
-        click_share = spectrum.impulsiveness * (1.0 - tone_share)
-        tone = torch.matmul(torch.sqrt(_at_least(tone_share, 1e-8)), self.to_bins)[..., :tonal]
-        click = torch.matmul(torch.sqrt(_at_least(click_share, 1e-8)), self.to_bins)
-        left = torch.sqrt(_at_least(1.0 - tone_share - click_share, 1e-8)) * self.noise_scale
-        rest = torch.matmul(left, self.to_bins)
-        # The whole noise is made float, not the frames that are used: runtimes do that once, when they load the graph.
-        noise = self.noise.to(phase.dtype)[:, torch.remainder(index + noise_start, self.config.noise_frames)]
-        high = (0, bins - tonal)
-        real = F.pad(tone * torch.cos(phase), high) + click * torch.cos(slope) + rest * noise[0]
-        imaginary = F.pad(tone * torch.sin(phase), high) + click * torch.sin(slope) + rest * noise[1]
-        return real, imaginary
+        return self._crop(samples_of(self._overlapped(spectrum, noise_start)))
 
     def unshaped(self, spectrum: Spectrum, noise_start: int = 0) -> Tensor:
         """Waveform of a spectrum float32 [B, S, frames * stft_hop], refined, before its gains in time."""
-        batch, channels = spectrum.log_magnitude.shape[:2]
         blocks = self.refine(self._overlapped(spectrum, noise_start), spectrum.log_magnitude)
-        return self.geometry.crop(blocks).reshape(batch, channels, -1)
+        # Refining adds a block of silence at either end.
+        return self._crop(samples_of(blocks), self.geometry.hop)
 
     def forward(self, latent: Tensor) -> Tensor:
         """Decode a standardised latent float32 [B, L, stack * C] into a waveform float32 [B, S, L * hop]."""
@@ -286,10 +192,79 @@ class Decoder(nn.Module):
         waveform = self.unshaped(self.spectrum_of(hidden, latent))
         return waveform if self.envelope is None else self.envelope.shaped(waveform, self.envelope(hidden))
 
+    def refine(self, blocks: Blocks, log_magnitude: Tensor) -> Blocks:
+        """Bring the magnitudes of a sound half-way, in decibels, to the predicted ones.
 
-def _at_least(x: Tensor, floor: float) -> Tensor:
-    """Not below a floor; a sum with a number this small is taken for the number itself when a graph is exported."""
-    return x.clamp(min=floor)
+        Frames overlap, so what is heard has not the magnitudes that were put in: made-up phases cancel here and add
+        up there. This is one round of Griffin & Lim's iteration (1984) with the geometric mean of both magnitudes;
+        the plain one makes noise too smooth (docs/decisions/0006).
+
+        Args:
+            blocks: the sound as overlap-added, [B, S, frames + 1, .] each.
+            log_magnitude: float32 [B, S, frames, K] it was made from.
+
+        Returns:
+            The refined sound, a silent block before and one after it.
+        """
+        real, imaginary = self.dft.analyse(blocks)
+        wanted = ByParity(*(torch.exp(0.5 * half) for half in self._levels(log_magnitude)))
+        gains = ByParity(*map(_geometric, wanted, real, imaginary))
+        return self.dft.synthesise(_times(real, gains), _times(imaginary, gains))
+
+    def with_bins_apart(self) -> Decoder:
+        """A copy that predicts all even bins before the odd ones, for graphs: taking every other number is slow."""
+        other = copy.deepcopy(self)
+        other.bins_apart = True
+        bins, tonal = self.geometry.bins, self.config.tonal_bins
+        with torch.no_grad():
+            for layer, groups, size in (
+                (other.magnitude, self.channels, bins),
+                (other.advance, 2 * self.channels, tonal),
+                (other.shortcut, self.geometry.frames_per_latent * self.channels, bins),
+            ):
+                order = torch.cat([torch.arange(first, size, 2) for first in (0, 1)])
+                rows = (size * torch.arange(groups)[:, None] + order).flatten()
+                for weight in layer.parameters():
+                    weight.copy_(weight[rows])
+            for statistic in (other.bin_mean, other.bin_std):
+                statistic.copy_(torch.cat([statistic[::2], statistic[1::2]]))
+        return other
+
+    def _overlapped(self, spectrum: Spectrum, noise_start: int) -> Blocks:
+        """Integrate phases, mix tone, transient and noise, and invert: blocks [B, S, frames + 1, .]."""
+        cosine, sine = spectrum.advance.chunk(2, dim=-1)
+        delay = spectrum.delay.chunk(2, dim=-1)
+        advance = self._by_parity(cosine), self._by_parity(sine)
+        mixture = Mixture(advance, (delay[0], delay[1]), spectrum.tonality, spectrum.impulsiveness)
+        real, imaginary = self.excitation(mixture, noise_start)
+        magnitude = ByParity(*map(torch.exp, self._levels(spectrum.log_magnitude)))
+        return self.dft.synthesise(_times(real, magnitude), _times(imaginary, magnitude))
+
+    def _levels(self, log_magnitude: Tensor) -> ByParity:
+        return self._by_parity(log_magnitude.clamp(max=MAX_LOG_MAGNITUDE))
+
+    def _by_parity(self, bins: Tensor) -> ByParity:
+        """Values of bins [..., K] as those of even and of odd bins."""
+        if self.bins_apart:
+            odd = bins.shape[-1] // 2
+            return ByParity(*bins.split((bins.shape[-1] - odd, odd), dim=-1))
+        return ByParity(bins[..., ::2], bins[..., 1::2])
+
+    def _crop(self, samples: Tensor, more: int = 0) -> Tensor:
+        """What lies before and after the sound is cut off, and ``more`` samples at either end."""
+        cut = self.geometry.pad + more
+        return samples[..., cut:-cut]
+
+
+def _times(one: ByParity, other: ByParity) -> ByParity:
+    return ByParity(one.even * other.even, one.odd * other.odd)
+
+
+def _geometric(wanted: Tensor, real: Tensor, imaginary: Tensor) -> Tensor:
+    """What brings magnitudes to their geometric mean with others, whose square roots are given, in all frames but the
+    first and the last, which are silenced."""
+    power = at_least(real.square() + imaginary.square(), 1e-14)
+    return F.pad(wanted, (0, 0, 1, 1)) * torch.rsqrt(torch.sqrt(power))
 
 
 class Codec(nn.Module):

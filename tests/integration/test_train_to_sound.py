@@ -274,7 +274,9 @@ def test_the_trained_checkpoint_becomes_a_bundle_that_sounds(workshop: Path, tmp
     small = tmp_path / "small.toml"
     table = '{ weights = "int8", activations = "dynamic", reduce_range = true }'
     tables = "".join(f"[{stage}]\nscheme = {table}\nmin_elements = 64\n" for stage in STAGES)
-    rules = '[[decoder.layers]]\npattern = "decoder.to_*"\nreason = "0/1 matrix and its running sum"\n'
+    rules = (
+        '[[decoder.layers]]\npattern = "decoder.excitation.*"\nreason = "0/1 matrix and its running sum"\n'
+    )
     rules += '[[generator.layers]]\npattern = "*_in.*"\nreason = "flow matching leaves some at zero"\n'
     small.write_text(f'name = "small"\ntarget = "onnx"\n{tables}{rules}')
     recipe = ExportRecipe(

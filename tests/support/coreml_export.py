@@ -53,13 +53,13 @@ reason = "its 136 channels make no groups"
 pattern = "decoder.envelope.*"
 reason = "gains in time"
 [[decoder.layers]]
-pattern = "decoder.synthesis_*"
+pattern = "decoder.dft.*synthesis_*"
 reason = "its 17 channels make no groups"
 [[decoder.layers]]
-pattern = "decoder.analysis_*"
+pattern = "decoder.dft.*analysis_*"
 reason = "its 17 channels make no groups"
 [[decoder.layers]]
-pattern = "decoder.to_*"
+pattern = "decoder.excitation.*"
 reason = "its 17 channels make no groups"
 """
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from edge_tta.config import AudioSpec, CodecConfig
 from edge_tta.model.codec import Codec, Spectrum
+from edge_tta.model.folded_dft import Blocks, ByParity, FoldedDft, blocks_of, samples_of
 from edge_tta.model.stft import StftGeometry
 from edge_tta.train.codec_losses import (
     MelLoss,
@@ -57,41 +60,90 @@ def oracle(codec: Codec, waveform: torch.Tensor, tonality: float, impulsiveness:
     return decoder.synthesise(spectrum)
 
 
+def by_parity(spectrum: torch.Tensor) -> ByParity:
+    return ByParity(spectrum[..., ::2], spectrum[..., 1::2])
+
+
+def padded_blocks(geometry: StftGeometry, waveform: torch.Tensor) -> Blocks:
+    """A waveform as the overlap-added blocks it would be cut out of, silent before and after."""
+    return blocks_of(torch.nn.functional.pad(waveform, (geometry.pad, geometry.pad)), geometry.hop)
+
+
 def test_stft_reconstructs_perfectly_away_from_the_edges() -> None:
     geometry = StftGeometry(SMALL, AUDIO)
     waveform = seeded((2, 1, 2048 * 8))
     stft = geometry.analyse(waveform)
-    even, odd = geometry.folded_synthesis()
-    back = geometry.crop(geometry.overlap_add(stft.real[:, 0] @ even, stft.imag[:, 0] @ odd))
-    assert back.shape == (2, 2048 * 8)
-    torch.testing.assert_close(back[:, 1024:-1024], waveform[:, 0, 1024:-1024], atol=1e-5, rtol=0)
+    blocks = FoldedDft(geometry).synthesise(by_parity(stft.real), by_parity(stft.imag))
+    back = samples_of(blocks)[..., geometry.pad : -geometry.pad]
+    assert back.shape == (2, 1, 2048 * 8)
+    torch.testing.assert_close(back[..., 1024:-1024], waveform[..., 1024:-1024], atol=1e-5, rtol=0)
 
 
-def blocks_of(geometry: StftGeometry, waveform: torch.Tensor) -> torch.Tensor:
-    """Waveform [B, 1, N] as overlap-added blocks, silent before and after."""
-    padded = torch.nn.functional.pad(waveform[:, 0], (geometry.pad, geometry.pad))
-    return padded.reshape(len(waveform), -1, geometry.hop)
+@pytest.mark.parametrize("size", [4, 8, 64, 1024])
+def test_the_folded_dft_is_the_windowed_dft(size: int) -> None:
+    """Against numpy's inverse FFT, window by window, for sizes whose quarters are odd and even."""
+    config = replace(SMALL, n_fft=size, stft_hop=size // 2, tonal_bins=1, bands=1)
+    geometry = StftGeometry(config, AUDIO)
+    spectrum = torch.complex(seeded((1, 3, geometry.bins), 1), seeded((1, 3, geometry.bins), 2)).to(
+        torch.complex128
+    )
+    windows = np.fft.irfft((spectrum[0] * geometry.parity / geometry.scale).numpy(), size)
+    windows = windows * geometry.synthesis_window.numpy()
+    expected = np.zeros((4, size // 2))
+    expected[:-1] += windows[:, : size // 2]
+    expected[1:] += windows[:, size // 2 :]
+    blocks = FoldedDft(geometry).synthesise(
+        by_parity(spectrum.real.float()), by_parity(spectrum.imag.float())
+    )
+    np.testing.assert_allclose(
+        samples_of(blocks)[0], expected.reshape(-1), atol=1e-4 * float(abs(windows).max())
+    )
+
+
+def test_blocks_and_samples_are_the_same_signal() -> None:
+    samples = seeded((2, 3, 64 * 5))
+    blocks = blocks_of(samples, 64)
+    assert torch.equal(samples_of(blocks), samples)
+    assert torch.equal(blocks.forward[..., -1], blocks.backward[..., -1])
+    assert torch.equal(blocks.backward[..., :-1, 0], blocks.forward[..., 1:, 0])
 
 
 def test_analysis_is_the_adjoint_of_synthesis() -> None:
     geometry = StftGeometry(SMALL, AUDIO)
     waveform = seeded((2, 1, 2048 * 3))
-    stft = geometry.analyse(waveform)[:, 0]
-    (even, odd), (to_real, to_imaginary) = (
-        geometry.fold(blocks_of(geometry, waveform)),
-        geometry.folded_analysis(),
-    )
-    real, imaginary = even @ to_real, odd @ to_imaginary
-    torch.testing.assert_close(torch.complex(real, imaginary), stft, atol=1e-6, rtol=1e-4)
+    stft = geometry.analyse(waveform)
+    # A frame more at either end, half of it silence.
+    real, imaginary = FoldedDft(geometry).analyse(padded_blocks(geometry, waveform))
+    for made, wanted in ((real, by_parity(stft.real)), (imaginary, by_parity(stft.imag))):
+        for one, other in zip(made, wanted, strict=True):
+            torch.testing.assert_close(one[..., 1:-1, :], other, atol=1e-6, rtol=1e-4)
+
+
+def test_bins_apart_are_the_same_bins(codec: Codec) -> None:
+    latent = seeded((2, 5, 64))
+    before = {name: value.clone() for name, value in codec.decoder.state_dict().items()}
+    apart = codec.decoder.with_bins_apart()
+    even, odd = SMALL.n_fft // 4 + 1, SMALL.n_fft // 4
+    made, natural = apart.spectrum(latent).log_magnitude, codec.decoder.spectrum(latent).log_magnitude
+    torch.testing.assert_close(made.split((even, odd), -1)[1], natural[..., 1::2])
+    torch.testing.assert_close(apart(latent), codec.decoder(latent), atol=1e-5, rtol=0)
+    assert all(torch.equal(value, before[name]) for name, value in codec.decoder.state_dict().items())
+
+
+def refined(codec: Codec, waveform: torch.Tensor, log_magnitude: torch.Tensor) -> torch.Tensor:
+    """A waveform after the round of consistency."""
+    geometry = codec.decoder.geometry
+    blocks = codec.decoder.refine(padded_blocks(geometry, waveform), log_magnitude)
+    cut = geometry.pad + geometry.hop
+    return samples_of(blocks)[..., cut:-cut]
 
 
 def test_refining_leaves_a_waveform_alone_that_has_its_magnitudes_already(codec: Codec) -> None:
     waveform = 0.1 * seeded((2, 1, 2048 * 8), 5)
     magnitude = codec.decoder.geometry.analyse(waveform).abs()
-    geometry = codec.decoder.geometry
-    refined = geometry.crop(codec.decoder.refine(blocks_of(geometry, waveform), torch.log(magnitude + 1e-12)))
     inner = slice(1024, -1024)
-    torch.testing.assert_close(refined[:, inner], waveform[:, 0, inner], atol=1e-4, rtol=1e-3)
+    made = refined(codec, waveform, torch.log(magnitude + 1e-12))
+    torch.testing.assert_close(made[..., inner], waveform[..., inner], atol=1e-4, rtol=1e-3)
 
 
 def test_refining_brings_magnitudes_closer_to_those_asked_for(codec: Codec) -> None:
@@ -99,7 +151,7 @@ def test_refining_brings_magnitudes_closer_to_those_asked_for(codec: Codec) -> N
     decoder, waveform = codec.decoder, tone(700.0, 2048 * 20) + 0.02 * seeded((1, 1, 2048 * 20), 6)
     wanted = torch.log(decoder.geometry.analyse(waveform).abs() + 1e-5)
     before = oracle(codec, waveform, tonality=0.0, impulsiveness=0.0)
-    after = decoder.geometry.crop(decoder.refine(blocks_of(decoder.geometry, before), wanted))[:, None]
+    after = refined(codec, before, wanted)
 
     def distance(made: torch.Tensor) -> float:
         return float((torch.log(decoder.geometry.analyse(made).abs() + 1e-5) - wanted).square().mean())

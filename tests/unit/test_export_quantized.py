@@ -33,7 +33,7 @@ TEXT = BundleText(
 )
 RULES = {
     "generator": ("*_in.*", "*modulation*", "generator.audio_out.*"),
-    "decoder": ("decoder.to_*", "decoder.synthesis_*", "decoder.analysis_*"),
+    "decoder": ("decoder.excitation.*", "decoder.dft.*"),
 }
 
 

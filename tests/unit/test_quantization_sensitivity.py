@@ -33,7 +33,7 @@ DYNAMIC = Scheme("int8", "dynamic", reduce_range=True)
 LAST = LayerRule("generator.audio_out.*", "last layer")
 GENERATOR = StageScheme(DYNAMIC, 64, (LAST,))
 DECODER = StageScheme(
-    DYNAMIC, 64, (LayerRule("decoder.synthesis_*", "inverse DFT"), LayerRule("decoder.to_*", "0/1 matrix"))
+    DYNAMIC, 64, (LayerRule("decoder.dft.*", "DFT"), LayerRule("decoder.excitation.*", "0/1 matrix"))
 )
 RECIPE = QuantizationRecipe("test", "onnx", generator=GENERATOR, decoder=DECODER)
 
@@ -138,7 +138,7 @@ def test_the_decoder_is_judged_by_magnitudes_and_helpers_are_no_candidates(
 ) -> None:
     found = sweep("decoder", graphs["decoder"], RECIPE, model, sounds[:1], 20.0)
     names = {item.name for item in found.layers}
-    assert "decoder.to_bins" not in names and "decoder.synthesis_even" in names
+    assert "decoder.excitation.even.to_bins" not in names and "decoder.dft.even.synthesis_cosine" in names
     assert found.proposal.snr_db >= 20.0
     with pytest.raises(ConfigError, match="leaves text_encoder in float"):
         sweep("text_encoder", graphs["text_encoder"], RECIPE, model, sounds[:1], 20.0)

@@ -39,7 +39,9 @@ MODELS = {
         audio={"hop": 256, "latent_channels": 8}, generator={"latent_channels": 8}, codec={"stack": 2}
     ),
     "no gains in time": changed(codec={"envelope_steps": 0}),
-    "four windows overlap": changed(codec={"stft_hop": 8, "noise_frames": 7}),
+    "short noise, another window": changed(
+        codec={"n_fft": 16, "stft_hop": 8, "noise_frames": 7, "tonal_bins": 5}
+    ),
     "deep text, other widths": changed(
         text_encoder={"depth": 3, "width": 12}, generator={"text_width": 12, "heads": 1}
     ),

@@ -127,8 +127,9 @@ internal class ModelConfig private constructor(val audio: AudioSpec, val maxToke
             if (generator["text_width"] != text["width"]) {
                 Fields.refuse("config", "generator.text_width is not text_encoder.width")
             }
-            if (codec.getValue("stft_hop") > codec.getValue("n_fft")) {
-                Fields.refuse("config.codec.stft_hop", "is above n_fft")
+            val window = codec.getValue("n_fft")
+            if (window % 4 != 0L || 2 * codec.getValue("stft_hop") != window) {
+                Fields.refuse("config.codec.stft_hop", "is not half of n_fft, a multiple of four")
             }
             if (audio.hop % codec.getValue("stft_hop") != 0L) {
                 Fields.refuse("config", "codec.stft_hop does not divide audio.hop")
