@@ -127,7 +127,8 @@ class Excitation(nn.Module):
         """Real and imaginary parts of the even or of the odd bins; levels of tone, click and rest per band."""
         index = torch.arange(advance.shape[-2], device=advance.device)
         centre = constants.centre_phase[torch.remainder(index, self.frames_per_latent)]
-        phase = torch.cumsum(advance, dim=-2) + centre
+        # Counted from the front: coremltools knows no other way here.
+        phase = torch.cumsum(advance, dim=advance.dim() - 2) + centre
         slope = torch.matmul(delay, constants.to_slope)
         tone = torch.matmul(levels[0], constants.to_tonal_bins)
         click, rest = (torch.matmul(level, constants.to_bins) for level in levels[1:])

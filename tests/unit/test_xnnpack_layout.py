@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ from edge_tta.model.presets import preset
 from edge_tta.runtime.golden import signal_to_noise_db
 from export.to_executorch import xnnpack_modules
 from export.wrappers import ModelParts, stage_graphs
+from export.xnnpack_excitation import RunningSum
+from export.xnnpack_layers import Arctangent
 
 TINY = preset("edge-tiny")
 
@@ -120,3 +123,19 @@ def test_every_length_up_to_the_longest() -> None:
             assert signal_to_noise_db(expected.numpy(), made.numpy()) > 95
             waveform = modules["decoder"](latent)
         assert waveform.shape == (1, 1, frames * 128)
+
+
+@pytest.mark.parametrize("length", [1e-6, 1.0, 1e3])
+def test_arctangents_of_all_directions(length: float) -> None:
+    angle = torch.linspace(-math.pi, math.pi, 20001, dtype=torch.float64)[1:-1]
+    y, x = (length * torch.sin(angle)).float(), (length * torch.cos(angle)).float()
+    made = Arctangent()(y, x)
+    torch.testing.assert_close(made.double(), torch.atan2(y.double(), x.double()), atol=6e-7, rtol=0)
+
+
+def test_running_sums_stay_exact_over_minutes() -> None:
+    steps = torch.full((4 * 20_000, 3), math.pi)
+    made = RunningSum(4)(steps).view(-1, 3).double()
+    exact = torch.cumsum(steps.double(), dim=0)
+    # Rounding of the sum itself to float32, and of the three steps that are added last.
+    torch.testing.assert_close(made, exact, atol=0, rtol=2.0**-22)
