@@ -45,6 +45,9 @@ class Automation private constructor(
 
         /** What the project's tables are of. */
         private const val BENCHMARK_SECONDS = 10.0
+
+        /** Any app can start this one; none can keep it busy for hours. */
+        private const val MOST_RUNS = 200
         private val NUMBERS = listOf("seconds", "seed", "steps", "threads", "runs")
 
         /** What an intent asks for; null if it is a plain start. */
@@ -55,7 +58,8 @@ class Automation private constructor(
             val given = intent.extras
             @Suppress("DEPRECATION") // The getters with a type refuse --ei where --el is meant.
             val extras = NUMBERS.associateWith { given?.get(it) } + ("variant" to intent.getStringExtra("variant"))
-            return Automation(prompt.orEmpty(), bench, (extras["runs"] as? Number)?.toInt() ?: Benchmark.RUNS, extras)
+            val runs = (extras["runs"] as? Number)?.toInt() ?: Benchmark.RUNS
+            return Automation(prompt.orEmpty(), bench, runs.coerceIn(1, MOST_RUNS), extras)
         }
 
         /** Removes what an earlier start left. */

@@ -155,8 +155,12 @@ class MainActivity : Activity() {
 
     private fun automate(intent: Intent) {
         waiting = Automation.of(intent) ?: return
-        getExternalFilesDir(null)?.let(Automation::clear)
+        clearResults()
         startWaiting(controller.state)
+    }
+
+    private fun clearResults() {
+        getExternalFilesDir(null)?.let(Automation::clear)
     }
 
     /** Starts what a command line asked for as soon as nothing else is under way. */
@@ -168,6 +172,8 @@ class MainActivity : Activity() {
             controller.reportFailure(state.message)
         } else if (state.phase == Phase.READY && model != null) {
             waiting = null
+            // What was under way when this was asked for may have written its results since.
+            clearResults()
             val request = asked.request(model)
             form.show(request)
             if (asked.bench) controller.benchmark(request, asked.runs, true) else controller.generate(request, true)
