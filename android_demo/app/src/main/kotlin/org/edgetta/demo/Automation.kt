@@ -103,6 +103,7 @@ class Automation private constructor(
                 .put("stages", stages)
                 .put("real_time_factor", sound.result.realTimeFactor)
                 .put("peak_rss_bytes", sound.peakBytes)
+                .put("gain", sound.result.gain.toDouble())
                 .put("warnings", JSONArray(sound.result.warnings))
                 .put("sound", SOUND)
         }

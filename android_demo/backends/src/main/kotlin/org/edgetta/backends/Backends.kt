@@ -4,6 +4,7 @@ import java.io.File
 import org.edgetta.engine.Backend
 import org.edgetta.engine.BackendException
 import org.edgetta.engine.Bundle
+import org.edgetta.engine.BundleException
 
 /** Which variants of a bundle run on Android, and how they are opened. */
 object Backends {
@@ -34,8 +35,10 @@ object Backends {
      * @param threads threads inside one operator, 1 to [MAX_THREADS]. Never "all cores": the slow cores of a phone
      *     hold the fast ones up.
      * @throws BackendException no such variant, none that runs here, or the runtime refuses it.
-     * @throws org.edgetta.engine.BundleException a file of the variant is missing or damaged.
+     * @throws BundleException a file of the variant is missing or damaged.
      */
+    @JvmStatic
+    @Throws(BackendException::class, BundleException::class)
     fun open(bundle: Bundle, variant: String, threads: Int): Backend {
         if (threads !in 1..MAX_THREADS) {
             throw BackendException("threads $threads is out of range: allowed are 1 to $MAX_THREADS")

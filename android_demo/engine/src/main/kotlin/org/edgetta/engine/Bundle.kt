@@ -114,6 +114,8 @@ class Bundle private constructor(val root: File, val manifest: Manifest, private
          * @param scratch folder for joined copies of files that are stored in parts; made when it is needed.
          * @throws BundleException no bundle is there, or anything is wrong with its manifest.
          */
+        @JvmStatic
+        @Throws(BundleException::class)
         fun open(root: File, scratch: File): Bundle {
             if (!root.isDirectory) throw BundleException("no bundle '${root.path}': it is no directory")
             return Bundle(root, Manifest.parse(FileReading.bytes(root, MANIFEST_NAME, MAX_MANIFEST_BYTES)), scratch)

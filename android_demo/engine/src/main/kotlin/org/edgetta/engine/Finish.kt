@@ -21,9 +21,10 @@ object Finish {
      * Samples and what is to be said of them.
      *
      * @property samples [channels, frames] in -1 to 1, channel by channel.
+     * @property gain factor that brought the sound within full scale, 1 if none was needed.
      * @property warnings offset, level or silence worth telling.
      */
-    class Finished(val samples: FloatArray, val warnings: List<String>)
+    class Finished(val samples: FloatArray, val gain: Float, val warnings: List<String>)
 
     /**
      * Trim, centre, limit and fade a waveform.
@@ -54,7 +55,7 @@ object Finish {
         }
         if (peak < SILENCE_PEAK) warnings.add("the sound is silent")
         fade(samples, channels, frames, sampleRate)
-        return Finished(samples, warnings)
+        return Finished(samples, if (peak > 1) 1 / peak else 1f, warnings)
     }
 
     /** Take the mean of every channel out if one is far from zero; the largest is returned. */

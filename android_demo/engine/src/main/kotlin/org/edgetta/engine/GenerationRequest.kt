@@ -6,11 +6,11 @@ package org.edgetta.engine
  * @property prompt description of the sound.
  * @property seconds duration; the result has exactly round(seconds * sample rate) frames.
  * @property seed 0 to 2^63 - 1; the same request on the same bundle, backend and machine gives the same samples.
- * @property steps network steps, 1 to 8; more cost more.
+ * @property steps network steps, 1 to 8. The shipped model is made for one: more cost more and change little.
  * @property guidance how strictly to follow the prompt, at least 0; null takes the bundle's default.
  * @throws RequestException names field, value and allowed range.
  */
-class GenerationRequest(
+class GenerationRequest @JvmOverloads @Throws(RequestException::class) constructor(
     val prompt: String,
     val seconds: Double = 5.0,
     val seed: Long = 0,

@@ -9,11 +9,19 @@ import java.util.concurrent.ConcurrentHashMap
  * any thread at any time.
  *
  * @property bundle what the backend was opened with.
- * @property backend runs the three networks; closed with this object.
+ * @property backend runs the three networks; closed with this object, also where it cannot be made.
  * @throws BundleException the tokenizer is damaged.
  */
-class TextToAudio(val bundle: Bundle, val backend: Backend) : AutoCloseable {
-    private val tokenizer = bundle.tokenizer()
+class TextToAudio @Throws(BundleException::class) constructor(
+    val bundle: Bundle,
+    val backend: Backend,
+) : AutoCloseable {
+    private val tokenizer = try {
+        bundle.tokenizer()
+    } catch (error: BundleException) {
+        backend.close()
+        throw error
+    }
     private val lock = Any()
     private val calls: MutableSet<Call> = ConcurrentHashMap.newKeySet()
 
@@ -33,6 +41,7 @@ class TextToAudio(val bundle: Bundle, val backend: Backend) : AutoCloseable {
      * @throws BackendException a stage failed (the message names it), or this object is or was closed.
      * @throws CancelledException [cancel] asked to stop.
      */
+    @Throws(RequestException::class, BackendException::class, CancelledException::class)
     fun generate(request: GenerationRequest): Result {
         request.checkLimits(bundle.manifest.audio, bundle.manifest.generation)
         val call = Call()
@@ -78,7 +87,16 @@ class TextToAudio(val bundle: Bundle, val backend: Backend) : AutoCloseable {
             Finish.finish(waveform, audio.channels, count, audio.sampleRate)
         }
         warnings.addAll(finished.warnings)
-        return Result(finished.samples, audio.channels, audio.sampleRate, watch.timings(), warnings)
+        return Result(
+            finished.samples,
+            audio.channels,
+            audio.sampleRate,
+            watch.timings(),
+            warnings,
+            finished.gain,
+            request,
+            guidance(request),
+        )
     }
 
     private fun sample(
@@ -89,7 +107,7 @@ class TextToAudio(val bundle: Bundle, val backend: Backend) : AutoCloseable {
         call: Call,
     ): FloatArray {
         val limits = bundle.manifest.generation
-        val guidance = (request.guidance ?: limits.defaultGuidance).toFloat()
+        val guidance = guidance(request).toFloat()
         val seconds = request.seconds.toFloat()
         val frames = bundle.manifest.audio.latentFrames(request.seconds)
         val size = frames * bundle.manifest.audio.latentChannels
@@ -109,6 +127,9 @@ class TextToAudio(val bundle: Bundle, val backend: Backend) : AutoCloseable {
             Sampler.walk(velocity, draw(0), request.steps, before)
         }
     }
+
+    private fun guidance(request: GenerationRequest): Double =
+        request.guidance ?: bundle.manifest.generation.defaultGuidance
 
     private fun giveWay(call: Call) {
         if (closed) throw BackendException("the pipeline is closed; open it again")

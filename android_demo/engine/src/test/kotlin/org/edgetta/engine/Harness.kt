@@ -106,7 +106,7 @@ private fun finish(arguments: Arguments): Map<String, Any?> {
         arguments.int("frames"),
         arguments.int("sample_rate"),
     )
-    return mapOf("samples" to packed(found.samples), "warnings" to found.warnings)
+    return mapOf("samples" to packed(found.samples), "gain" to found.gain.toDouble(), "warnings" to found.warnings)
 }
 
 private fun bundle(arguments: Arguments): Bundle =
