@@ -244,7 +244,8 @@ def test_only_the_newest_two_checkpoints_are_kept(tmp_path: Path) -> None:
     Trainer(Line(), config(25), tmp_path).train()
     names = [path.name for path in complete_checkpoints(tmp_path / "checkpoints")]
     assert names == ["step-00000020", "step-00000025"]
-    assert (tmp_path / "checkpoints/latest").read_text() == "step-00000025"
+    # Nothing else: what is newest follows from the names.
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
 
 
 def test_nothing_written_holds_a_pickle(tmp_path: Path) -> None:
