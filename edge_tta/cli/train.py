@@ -33,9 +33,10 @@ def train(
     from edge_tta.cli.extras import require
 
     require("torch", "train", "training")
+    from edge_tta.train.processes import is_main_process
     from edge_tta.train.run import run_recipe
 
-    with _Display(quiet or dry_run) as display:
+    with _Display(quiet or dry_run or not is_main_process()) as display:
         outcome = run_recipe(
             recipe,
             list(overrides or []),
@@ -45,6 +46,8 @@ def train(
             on_progress=display.on_progress,
             on_preparation=display.on_preparation,
         )
+    if not is_main_process():
+        return
     if json_output:
         say_json({"schema": "train/1", **outcome})
     else:

@@ -10,7 +10,6 @@ v(null) = v(c) is the nearest there is: iterations, learning rate and tolerance 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +17,7 @@ from torch import Generator, Tensor, nn
 
 from edge_tta.errors import ConfigError
 from edge_tta.flow.objectives.mean_flow import guided_teacher_velocity
-from edge_tta.flow.path import Condition, normal_like, per_row, predict
+from edge_tta.flow.path import Condition, euler, normal_like, per_row, predict
 
 
 @dataclass(frozen=True)
@@ -218,45 +217,39 @@ class Simulation:
         Raises:
             ConfigError: anchoring with a teacher that has no null condition.
         """
-        anchoring, width, count = self.anchoring, 1 / self.steps, len(noise)
-        z = pivot = noise
-        null = None if anchoring is None else null_condition(teacher, condition.seconds)
+        condition = condition.for_teacher
+        width, count = 1 / self.steps, len(noise)
         over, one = noise.new_full((count,), width), noise.new_ones(count)
-        has_pivot = measure_drift or anchoring is not None
+        # Flow matching knows the duration 0 alone.
+        span = torch.zeros_like(over) if self.classifier_free else over
+
+        def guided(z: Tensor, time: Tensor) -> Tensor:
+            return velocity_of(teacher, z, time, over, guidance, condition, self.classifier_free)
+
+        def unguided(z: Tensor, time: Tensor) -> Tensor:
+            return velocity_of(teacher, z, time, span, one, condition, False)
+
+        z, pivot = noise, None
         # Couples are made once and learnt from often: they are not rounded to bf16 on the way.
         with torch.autocast(noise.device.type, enabled=False):
-            for step in range(self.steps):
-                time = noise.new_full((count,), 1 - step / self.steps)
-                if has_pivot:
-                    # Flow matching knows the duration 0 alone.
-                    span = torch.zeros_like(over) if self.classifier_free else over
-                    pivot = pivot - width * velocity_of(teacher, pivot, time, span, one, condition, False)
-                if anchoring is not None and null is not None:
+            if self.anchoring is not None:
+                pivot, null = noise, null_condition(teacher, condition.seconds)
+                for step in range(self.steps):
+                    time = one - step * width
+                    pivot = euler(unguided, pivot, time, over, 1)
                     z, null = anchored_step(
-                        teacher, z, pivot, time, width, guidance, condition, null, anchoring, step
+                        teacher, z, pivot, time, width, guidance, condition, null, self.anchoring, step
                     )
-                else:
-                    z = z - width * velocity_of(
-                        teacher, z, time, over, guidance, condition, self.classifier_free
-                    )
-        distance = (z - pivot).flatten(1).norm(dim=1) / pivot.flatten(1).norm(dim=1)
-        return Couples(noise, z, guidance, distance if has_pivot else torch.full_like(distance, torch.nan))
+            else:
+                z = euler(guided, noise, one, one, self.steps)
+                if measure_drift:
+                    pivot = euler(unguided, noise, one, one, self.steps)
+        if pivot is None:
+            return Couples(noise, z, guidance, torch.full_like(guidance, torch.nan))
+        drift = (z - pivot).flatten(1).norm(dim=1) / pivot.flatten(1).norm(dim=1)
+        return Couples(noise, z, guidance, drift)
 
     def draw(self, teacher: nn.Module, like: Tensor, condition: Condition, generator: Generator) -> Couples:
         """Couples of fresh noise, shaped like latents [B, L, C] on their device."""
         noise = normal_like(like, generator)
         return self.run(teacher, noise, condition, self.draw_guidance(len(like), generator).to(like.device))
-
-    def by_number(self, teacher: nn.Module) -> Callable[[Tensor, Condition, int], Couples]:
-        """Couples of numbered batches, shaped like their latents, kept as long as the same batch comes again."""
-        kept: dict[int, Couples] = {}
-
-        def couples(like: Tensor, condition: Condition, number: int) -> Couples:
-            if number not in kept:
-                kept.clear()
-                # The number alone decides the draws, so that a run resumed in the middle of a reuse goes on exactly.
-                own = Generator().manual_seed(2**40 + number)
-                kept[number] = self.draw(teacher, like, condition, own)
-            return kept[number]
-
-        return couples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,11 @@ class Condition:
     plain: Condition | None = None
     """The same rows in the words a teacher knows, where the student is told others; None where it is told these."""
 
+    @property
+    def for_teacher(self) -> Condition:
+        """The condition in the words a teacher knows."""
+        return self.plain or self
+
     def rows(self, index: Any) -> Condition:
         """The condition of some rows (index tensor, mask or slice)."""
         parts = (self.tokens[index], self.pooled[index], self.text_mask[index], self.seconds[index])
@@ -64,6 +70,24 @@ def joined(*parts: Condition) -> Condition:
         rows("seconds"),
         joined(*plain) if len(plain) == len(parts) else None,
     )
+
+
+def euler(
+    velocity: Callable[[Tensor, Tensor], Tensor], z: Tensor, time: Tensor, duration: Tensor, steps: int
+) -> Tensor:
+    """Integrate from ``time`` to ``time - duration`` in steps of equal length.
+
+    Args:
+        velocity: z and its time float32 [B] to the velocity there, [B, L, C].
+        z: float32 [B, L, C] at ``time``.
+        time: float32 [B].
+        duration: float32 [B].
+        steps: how many.
+    """
+    width = duration / steps
+    for step in range(steps):
+        z = z - per_row(width, z) * velocity(z, time - step * width)
+    return z
 
 
 def predict(

@@ -2,7 +2,6 @@
 
     RUN/checkpoints/step-00001000/{weights,average,optimiser}.safetensors
     RUN/checkpoints/step-00001000/state.json    plain values and the SHA-256 of every file, written last
-    RUN/checkpoints/latest        name of the newest complete one
 
 A directory is assembled under a temporary name and renamed, so a name that ends in digits is always complete.
 """
@@ -79,7 +78,6 @@ def save_run_state(directory: Path, state: RunState) -> Path:
         _sync_directory(part)
         shutil.rmtree(directory / name, ignore_errors=True)
         os.replace(part, directory / name)
-        write_atomically(directory / "latest", name.encode())
         _sync_directory(directory)
     finally:
         shutil.rmtree(part, ignore_errors=True)

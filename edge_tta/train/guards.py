@@ -6,6 +6,7 @@ Their state is plain values, so that a resumed run judges exactly as the unbroke
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
@@ -40,6 +41,9 @@ class FiniteGuard:
 class DivergenceGuard:
     """Watches gradient norm and loss of one optimiser.
 
+    A loss that is weighed down as its error grows tells nothing: where ``error``, the unweighted figure, is among the
+    losses, it is watched in place of ``loss``.
+
     Args:
         name: what messages call the optimiser.
         factor: a gradient norm above this many running medians is wild ...
@@ -54,11 +58,13 @@ class DivergenceGuard:
         self.loss_factor, self.loss_steps = loss_factor, loss_steps
         self.norms: deque[float] = deque(maxlen=WINDOW)
         self.losses: deque[float] = deque(maxlen=WINDOW)
+        self.figure = "loss"
+        """Which of the losses ``losses`` holds."""
         self.lowest: float | None = None
         self.wild = self.wild_losses = 0
 
-    def watch(self, norm: float, loss: float) -> None:
-        """Judge one finite step.
+    def watch(self, norm: float, losses: Mapping[str, float]) -> None:
+        """Judge one finite step by its gradient norm and losses.
 
         Raises:
             TrainingError: the run diverges.
@@ -75,7 +81,12 @@ class DivergenceGuard:
             self.wild = 0
             self.norms.append(norm)
         if self.loss_factor > 0:
-            self._watch_loss(loss)
+            figure = "error" if "error" in losses else "loss"
+            if figure != self.figure:
+                # As a checkpoint of an earlier release has it, which watched the other one.
+                self.figure, self.lowest, self.wild_losses = figure, None, 0
+                self.losses.clear()
+            self._watch_loss(losses[figure])
 
     def _watch_loss(self, loss: float) -> None:
         self.losses.append(loss)
@@ -87,8 +98,8 @@ class DivergenceGuard:
             self.wild_losses += 1
             if self.wild_losses >= self.loss_steps:
                 raise TrainingError(
-                    f"the run diverges: the loss of '{self.name}' stayed above {self.loss_factor:g} times its best "
-                    f"median {self.lowest:.3g} for {self.wild_losses} steps; lower loop.learning_rate"
+                    f"the run diverges: the {self.figure} of '{self.name}' stayed above {self.loss_factor:g} times "
+                    f"its best median {self.lowest:.3g} for {self.wild_losses} steps; lower loop.learning_rate"
                 )
         else:
             self.wild_losses = 0
@@ -98,6 +109,7 @@ class DivergenceGuard:
         return {
             "norms": list(self.norms),
             "losses": list(self.losses),
+            "figure": self.figure,
             "lowest": self.lowest,
             "wild": self.wild,
             "wild_losses": self.wild_losses,
@@ -107,5 +119,5 @@ class DivergenceGuard:
         """Go on from ``state``."""
         self.norms = deque(state["norms"], maxlen=WINDOW)
         self.losses = deque(state["losses"], maxlen=WINDOW)
-        self.lowest = state["lowest"]
+        self.figure, self.lowest = state.get("figure", "loss"), state["lowest"]
         self.wild, self.wild_losses = int(state["wild"]), int(state["wild_losses"])

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from numpy.random import default_rng
+from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -24,6 +25,8 @@ from edge_tta.train.data.windows import WindowBuilder
 
 NUM_CAPTIONS = 4
 """Wordings drawn for every window; training picks one at a time."""
+AUDIBLE_SECONDS = 0.3
+"""A sound of which a window has less left after its cut is not named."""
 
 
 def pad_to_hop(samples: NDArray[np.float32], hop: int) -> NDArray[np.float32]:
@@ -38,23 +41,26 @@ def build_latent_shard(
     codec: Codec,
     audio: AudioSpec,
     count: int,
-    seed: int,
+    seed: Sequence[int],
     on_progress: Callable[[int, int], Any] | None = None,
 ) -> None:
-    """Assemble, encode and store ``count`` windows as ``path.npz`` data; window i depends on (seed, i) alone.
+    """Assemble, encode and store ``count`` windows as ``path.npz`` data; window i depends on (*seed, i) alone.
 
     Posterior means are stored unstandardised in float16, as frames of the codec: standardisation belongs to its
     statistics, stacking to the model that is trained.
     """
     latents, lengths, records = [], [], []
     for index in range(count):
-        window = builder.draw(default_rng([seed, index]), NUM_CAPTIONS)
+        window = builder.draw(default_rng([*seed, index]), NUM_CAPTIONS)
         waveform = torch.from_numpy(pad_to_hop(window.samples, audio.hop))[None, None]
         mean = codec.encoder(waveform.expand(1, audio.channels, -1)).mean[0]
         latents.append(mean.numpy().astype(np.float16))
         lengths.append(len(latents[-1]))
         seconds = len(window.samples) / audio.sample_rate
-        records.append({"labels": window.labels, "captions": window.captions, "seconds": seconds})
+        record = {"labels": window.labels, "captions": window.captions, "seconds": seconds}
+        if window.alone:
+            record |= {"begins": window.begins, "alone": window.alone}
+        records.append(record)
         if on_progress is not None:
             on_progress(index + 1, count)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,6 +78,24 @@ def build_latent_shard(
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def windows_in(shard: Path) -> int:
+    """How many windows a shard holds.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return len(_read(shard, "lengths")[0])
+
+
+def _read(shard: Path, *names: str) -> list[NDArray[Any]]:
+    """Arrays of a shard."""
+    try:
+        with np.load(shard, allow_pickle=False) as data:
+            return [data[name] for name in names]
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise DataError(f"{shard}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -95,13 +119,19 @@ class LatentSet(CaptionFeatures):
         latent_mean: float32 [C], the codec's statistics.
         latent_std: float32 [C].
         model: what a latent frame lasts, and how many of the codec's it holds.
+        count: the first so many windows are used; None for all.
 
     Raises:
         DataError: no shards, one that cannot be read, or a window shorter than a latent frame.
     """
 
     def __init__(
-        self, shards: list[Path], latent_mean: Tensor, latent_std: Tensor, model: ModelConfig
+        self,
+        shards: list[Path],
+        latent_mean: Tensor,
+        latent_std: Tensor,
+        model: ModelConfig,
+        count: int | None = None,
     ) -> None:
         super().__init__()
         if not shards:
@@ -110,15 +140,15 @@ class LatentSet(CaptionFeatures):
         self.stack = model.codec.stack
         pieces, lengths, self.records = [], [], []
         for shard in shards:
+            values, own, records = _read(shard, "latents", "lengths", "records")
+            pieces.append(values)
+            lengths.append(own)
             try:
-                with np.load(shard, allow_pickle=False) as data:
-                    pieces.append(data["latents"])
-                    lengths.append(data["lengths"])
-                    self.records += json.loads(bytes(data["records"]).decode())
-            except (OSError, ValueError, KeyError) as error:
-                raise DataError(f"{shard}: {error}") from error
+                self.records += json.loads(bytes(records).decode())
+            except ValueError as error:
+                raise DataError(f"{shard}: damaged records ({error})") from error
         self.latents = np.concatenate(pieces)
-        self.lengths = np.concatenate(lengths)
+        self.lengths, self.records = np.concatenate(lengths)[:count], self.records[:count]
         self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])
         # Windows of a codec whose frames were not stacked may end in half a frame, which is left out.
         self.lengths = self.lengths // self.stack
@@ -132,10 +162,17 @@ class LatentSet(CaptionFeatures):
     @property
     def captions(self) -> set[str]:
         """Every caption, once; ``encode`` has to be given them before a batch is drawn."""
-        return {text for record in self.records for text in record["captions"]}
+        return {
+            text
+            for record in self.records
+            for wordings in (record["captions"], *record.get("alone", ()))
+            for text in wordings
+        }
 
     def batch(self, seed: int, step: int, frames: int, max_frames: int | None = None) -> Batch:
         """A batch as a function of (seed, step): windows of neighbouring lengths, cut to the shortest of them.
+
+        A mixture of which the cut leaves one sound is told as that sound alone.
 
         Args:
             seed: seed of the run.
@@ -144,26 +181,52 @@ class LatentSet(CaptionFeatures):
             max_frames: longest window used; longer ones are cut at the start of the window.
         """
         rng = default_rng([seed, step])
-        start = int(rng.integers(len(self)))
-        length = int(self.lengths[self.by_length[start]])
-        if max_frames is not None:
-            length = min(length, max_frames)
-        # Kernels and compilers keep what they have built by shape: few shapes train much faster than many.
-        length = whole_shape(length)
-        count = max(4, round(frames / length))
-        # Neighbours in length within a few times the batch, so that the same windows do not always meet.
-        low = min(start, max(0, len(self) - count))
-        pool = self.by_length[low : min(len(self), low + 4 * count)]
+        pool, length, count = self._part(rng, frames, max_frames)
         chosen = rng.choice(pool, min(count, len(pool)), replace=False)
-        length = whole_shape(min(length, int(self.lengths[chosen].min())))
         taken = length * self.stack
         rows = np.stack([self.latents[self.offsets[i] : self.offsets[i] + taken] for i in chosen])
-        captions = tuple(
-            self.records[i]["captions"][int(rng.integers(len(self.records[i]["captions"])))] for i in chosen
-        )
         cut = length * self.audio.hop / self.audio.sample_rate
         seconds = torch.tensor([min(cut, self.records[i]["seconds"]) for i in chosen], dtype=torch.float32)
+        told = [heard(self.records[i], cut) for i in chosen]
+        captions = tuple(wordings[int(rng.integers(len(wordings)))] for _, wordings in told)
         latents = (torch.from_numpy(rows.astype(np.float32)) - self.mean) / self.std
         latents = latents.reshape(len(chosen), length, -1)
-        labels = tuple(tuple(self.records[i]["labels"]) for i in chosen)
+        labels = tuple(tuple(own) for own, _ in told)
         return Batch(latents, self.condition(captions, seconds), labels, captions, step)
+
+    def _part(
+        self, rng: Generator, frames: int, max_frames: int | None
+    ) -> tuple[NDArray[np.int64], int, int]:
+        """Windows of neighbouring lengths, the length they are cut to, and how many of them make a batch.
+
+        Windows in the order of their lengths are parted anew for every batch, so that the same ones do not always meet.
+        A part holds a few batches and is drawn as often as it is long: all windows weigh the same, however short.
+        """
+        start, share = int(rng.integers(len(self))), float(rng.random())
+        low = 0
+        while True:
+            length = int(self.lengths[self.by_length[low]])
+            if max_frames is not None:
+                length = min(length, max_frames)
+            # Kernels and compilers keep what they have built by shape: few shapes train much faster than many.
+            length = whole_shape(length)
+            count = max(4, round(frames / length))
+            high = low + max(count, round(share * 4 * count))
+            if high > len(self) - count:
+                high = len(self)
+            if start < high:
+                return self.by_length[low:high], length, count
+            low, share = high, 1.0
+
+
+def heard(record: dict[str, Any], seconds: float) -> tuple[list[str], list[str]]:
+    """Labels and wordings of a window of which only the first ``seconds`` are taken.
+
+    Shards of earlier releases do not say when the sounds of a mixture begin; these are told whole.
+    """
+    audible = [
+        index for index, begin in enumerate(record.get("begins", ())) if begin + AUDIBLE_SECONDS <= seconds
+    ]
+    if len(audible) != 1:
+        return record["labels"], record["captions"]
+    return [record["labels"][audible[0]]], record["alone"][audible[0]]

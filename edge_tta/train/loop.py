@@ -167,15 +167,15 @@ class Trainer:
             for part in optimiser.param_groups:
                 part["lr"] = rate
             optimiser.step()
-            watched.append((self._guards[name], norm, found["loss"]))
+            watched.append((self._guards[name], norm, found))
         self.step += 1
         if healthy:
             self._finite.healthy()
             self.average.update(self.step)
         else:
             self._skip(batches, numbers, values)
-        for guard, norm, loss in watched:
-            guard.watch(norm, loss)
+        for guard, norm, found in watched:
+            guard.watch(norm, found)
         return {name: value for name, value in values.items() if math.isfinite(value)}
 
     def _accumulate(self, group: str, index: int, numbers: list[int], batches: list[Any]) -> dict[str, float]:

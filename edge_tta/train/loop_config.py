@@ -43,7 +43,8 @@ class LoopConfig:
     divergence_steps: int = 20
     """... and that many of them in a row end the run."""
     divergence_loss_factor: float = 3.0
-    """A loss above this many times its best running median is one too; losses of opponents are not watched ..."""
+    """A loss, or the unweighted error behind it, above this many times its best running median is one too; losses of
+    opponents are not watched ..."""
     divergence_loss_steps: int = 200
     """... and that many of those in a row end the run."""
 

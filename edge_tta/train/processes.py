@@ -6,6 +6,7 @@ needs, under forward-mode differentiation as well, which wrappers do not allow.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,6 +18,11 @@ from edge_tta.errors import ConfigError, MissingExtraError
 
 PATIENCE = timedelta(hours=6)
 """How long processes wait for the one that decodes clips or writes samples."""
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that writes and reports; known before its peers are met."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 class Processes:

@@ -20,6 +20,7 @@ from edge_tta.train.data.captions import Captioner
 from edge_tta.train.frozen import FrozenParts, load_frozen
 from edge_tta.train.latent_sets import encode_captions, latent_sets
 from edge_tta.train.loop import Trainer
+from edge_tta.train.processes import Processes
 from edge_tta.train.progress import Progress
 from edge_tta.train.public_text import with_public_text
 from edge_tta.train.recipes import Recipe, load_recipe
@@ -122,6 +123,13 @@ def describe(recipe: Recipe, model: ModelConfig) -> dict[str, Any]:
     return figures
 
 
+def _open_run(directory: Path, recipe: Recipe) -> Scalars:
+    """A run's directory with its recipe, and its scalars."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "recipe.json").write_text(json.dumps(to_dict(recipe), indent=1) + "\n", encoding="utf-8")
+    return Scalars(directory / "tensorboard")
+
+
 def run_recipe(
     recipe: str | Path,
     overrides: list[str] | None = None,
@@ -133,14 +141,17 @@ def run_recipe(
 ) -> dict[str, Any]:
     """Train what a recipe describes and write it into the recipe's model checkpoint.
 
+    Of the processes that torchrun started, the main one prepares the data before the others and alone writes the run
+    and the model.
+
     Args:
         recipe: packaged name or TOML file.
         overrides: "key=value" strings.
         resume: go on from the newest checkpoint of the run, if there is one.
         output: run directory; "runs/NAME" if None.
         dry_run: check the recipe and count parameters only.
-        on_progress: told about the loop.
-        on_preparation: told (what, done, total) while data are decoded and encoded.
+        on_progress: told about the loop, in the main process.
+        on_preparation: told (what, done, total) while data are decoded and encoded, in the main process.
 
     Returns:
         What was trained and where it is.
@@ -161,26 +172,32 @@ def run_recipe(
         raise ConfigError(
             f"{directory} holds a run already; pass --resume to go on, or choose another --output"
         )
-    stage = build_stage(settings, model, on_preparation or (lambda *_: None))
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "recipe.json").write_text(json.dumps(to_dict(settings), indent=1) + "\n", encoding="utf-8")
-    scalars = Scalars(directory / "tensorboard")
+    processes = Processes(settings.loop.device)
+    tell = on_preparation if on_preparation is not None and processes.is_main else (lambda *_: None)
+    # The others find decoded clips, latents and text features in the cache.
+    with processes.main_first():
+        stage = build_stage(settings, model, tell)
+    scalars = _open_run(directory, settings) if processes.is_main else None
 
     def report(progress: Progress) -> None:
-        scalars(progress)
+        if scalars is not None:
+            scalars(progress)
         if on_progress is not None:
             on_progress(progress)
 
-    trainer = Trainer(stage, settings.loop, directory, settings.digest(), report)
+    trainer = Trainer(stage, settings.loop, directory, settings.digest(), report, processes)
     try:
         if resume and trainer.resume():
             logger.info("resumed at step %d", trainer.step)
         trainer.train()
     finally:
-        scalars.close()
+        if scalars is not None:
+            scalars.close()
     finished = trainer.step >= settings.loop.steps
-    if finished:
-        trainer.export(Path(settings.checkpoint))
+    # Nobody returns before the checkpoint is there.
+    with processes.main_first():
+        if finished and processes.is_main:
+            trainer.export(Path(settings.checkpoint))
     return {
         **figures,
         "step": trainer.step,

@@ -43,6 +43,9 @@ class Stage(Protocol):
     def losses(self, group: str, batch: Any, generator: Generator) -> dict[str, Tensor]:
         """Scalar losses for one optimiser; ``loss`` is minimised, the others are logged.
 
+        Where ``loss`` is weighed by how large an error is, ``error`` is the unweighted figure by which the loop tells
+        that a run diverges.
+
         Args:
             group: name of the optimiser.
             batch: what ``batch`` returned, moved to the device.

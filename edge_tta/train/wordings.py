@@ -98,26 +98,29 @@ class WordingPool:
             if rng.random() < self.variety.mixing_share:
                 summed_up[row] = wordings[int(rng.integers(len(wordings)))]
             plain[row] = self.plain[labels[0]]
-        seconds = batch.condition.seconds
+        seconds, variety = batch.condition.seconds, self.variety
         condition = self.features.condition(tuple(told), seconds)
         pooled = torch.from_numpy(np.stack([self.features.pooled[text] for text in summed_up]))
         condition = replace(
             condition,
-            tokens=_disturb(condition.tokens, self.variety.noise, rng),
-            pooled=_disturb(pooled, self.variety.noise, rng),
-            text_mask=_drop(condition.text_mask, self.variety.dropped_tokens, rng),
+            # Padding would count as text that does not vary, and batches have different shares of it.
+            tokens=_disturb(
+                condition.tokens, condition.tokens[condition.text_mask].std(), variety.noise, rng
+            ),
+            pooled=_disturb(pooled, pooled.std(), variety.noise, rng),
+            text_mask=_drop(condition.text_mask, variety.dropped_tokens, rng),
             plain=self.features.condition(tuple(plain), seconds),
         )
         return replace(batch, condition=condition, captions=tuple(told))
 
 
-def _disturb(values: Tensor, noise: float, rng: Generator) -> Tensor:
+def _disturb(values: Tensor, deviation: Tensor, noise: float, rng: Generator) -> Tensor:
     if noise == 0:
         return values
     # Rows differ in how much they are disturbed, so that clean text stays within what is seen.
     scale = rng.uniform(0, 2 * noise, (len(values), *([1] * (values.dim() - 1))))
     drawn = rng.standard_normal(values.shape) * scale
-    return values + torch.from_numpy(drawn.astype(np.float32)) * values.std()
+    return values + torch.from_numpy(drawn.astype(np.float32)) * deviation
 
 
 def _drop(mask: Tensor, share: float, rng: Generator) -> Tensor:

@@ -213,7 +213,7 @@ def test_every_recipe_leaves_logs_samples_and_a_checkpoint(workshop: Path) -> No
         lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
         losses = [value for line in lines for key, value in line.items() if key.endswith("loss")]
         assert losses and all(np.isfinite(losses)), run.name
-        assert (run / "checkpoints/latest").read_text() == "step-00000004"
+        assert max(path.name for path in (run / "checkpoints").iterdir()) == "step-00000004"
         assert list((run / "tensorboard").iterdir())
     for name in ("codec", *GENERATOR_RECIPES):
         samples = workshop / "runs" / name / "samples" / "step-00000004"

@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +20,9 @@ from edge_tta.config import from_dict
 from edge_tta.errors import ConfigError, DataError, OutputError
 from edge_tta.flow.couple_store import CoupleSet, build_couple_shard, digest_of
 from edge_tta.flow.couples import Anchoring, Couples, Simulation, null_condition, velocity_of
+from edge_tta.flow.kept_answers import KeptAnswers
 from edge_tta.flow.objectives.flow_matching import FlowMatching
+from edge_tta.flow.objectives.integrated_flow import IntegratedFlow
 from edge_tta.flow.objectives.method import GENERATOR
 from edge_tta.flow.objectives.one_step import OneStepDistillation
 from edge_tta.flow.objectives.reflow import Reflow
@@ -25,6 +30,7 @@ from edge_tta.flow.sampler import sample
 from edge_tta.flow.straightness import couple_straightness, flow_straightness
 from edge_tta.flow.times import MixExp, Uniform
 from edge_tta.model.generator import Generator
+from edge_tta.train.stages.generator import GeneratorStage, GeneratorStageConfig
 
 
 def latents_of(count: int, length: int = 4, seed: int = 0) -> Tensor:
@@ -97,17 +103,45 @@ def test_guided_couples_are_those_of_the_two_pass_sampler(tiny: Generator) -> No
     torch.testing.assert_close(couples.data, expected, atol=1e-5, rtol=1e-4)
 
 
-def test_couples_depend_on_the_number_of_the_batch_alone(tiny: Generator) -> None:
+def test_couples_depend_on_seed_and_number_of_the_batch_alone(tiny: Generator) -> None:
     like, condition, simulation = latents_of(4), condition_of(4), Simulation(steps=2, max_guidance=6.0)
-    first = simulation.by_number(tiny)
+
+    def source(seed: int) -> KeptAnswers[Couples]:
+        return KeptAnswers(partial(simulation.draw, tiny), seed)
+
+    first = source(0)
     kept = first(like, condition, 7)
     assert first(like, condition, 7) is kept
-    other = first(like, condition, 8)
-    assert not torch.equal(other.noise, kept.noise) and not torch.equal(other.guidance, kept.guidance)
-    again = simulation.by_number(tiny)(latents_of(4, seed=5), condition, 7)
+    again = source(0)(latents_of(4, seed=5), condition, 7)
     for name in ("noise", "data", "guidance"):
         assert torch.equal(getattr(again, name), getattr(kept, name))
     assert bool((kept.guidance >= 3).all()) and bool((kept.guidance <= 6).all())
+    for other in (first(like, condition, 8), source(1)(like, condition, 7), source(8)(like, condition, 0)):
+        assert not torch.equal(other.noise, kept.noise) and not torch.equal(other.guidance, kept.guidance)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        {"integrated_flow": IntegratedFlow(teacher_steps=1)},
+        {"reflow": Reflow(simulation=Simulation(steps=1, max_guidance=6.0))},
+        {"one_step": OneStepDistillation(Simulation(steps=1, classifier_free=False))},
+    ],
+)
+def test_training_seeds_have_noise_of_their_own(tiny: Generator, objective: dict[str, Any]) -> None:
+    """The seed of a recipe's stage decides what a teacher is asked, besides the number of the batch."""
+
+    class Listener(nn.Module):
+        def forward(self, z: Tensor, *_: Tensor, **__: object) -> Tensor:
+            asked.append(z[:4].clone())
+            return torch.zeros_like(z)
+
+    asked: list[Tensor] = []
+    for seed in (0, 0, 1):
+        stage: Any = SimpleNamespace(config=GeneratorStageConfig(seed=seed, **objective))
+        method = GeneratorStage._method(stage, tiny, Listener())
+        method.losses("generator", latents_of(4), condition_of(4), 7, generator_of(0))
+    assert torch.equal(asked[0], asked[1]) and not torch.equal(asked[0], asked[2])
 
 
 def test_nonsensical_simulations_are_refused() -> None:

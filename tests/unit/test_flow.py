@@ -205,7 +205,7 @@ def test_integrated_couples_end_where_the_teacher_ends() -> None:
 
     objective = IntegratedFlow(teacher_steps=200, one_step_share=0.5)
     data = 0.4 * torch.randn(12, 3, 2, generator=generator_of(0)) + 1.0
-    couples = objective.couples(Instantaneous(1.0, 0.4), data, condition_of(12), generator_of(1))
+    couples = objective.targets(Instantaneous(1.0, 0.4), data, condition_of(12), generator_of(1))
     exact = GaussianFlow(1.0, 0.4)(couples.z, couples.time, couples.duration)
     torch.testing.assert_close(couples.velocity, exact, atol=0.05, rtol=0.05)
     assert bool((couples.guidance >= 2).all()) and bool((couples.guidance <= 6).all())
@@ -220,7 +220,7 @@ def test_integrated_flow_teaches_one_step(tiny: Generator) -> None:
     errors = []
     for step in range(80):
         data = 0.2 * torch.randn(16, 4, TINY.latent_channels, generator=generator_of(step)) + 1.0
-        losses = objective.losses(tiny, objective.couples(teacher, data, text, generator_of(step)), text)
+        losses = objective.losses(tiny, objective.targets(teacher, data, text, generator_of(step)), text)
         optimiser.zero_grad()
         losses["loss"].backward()
         optimiser.step()

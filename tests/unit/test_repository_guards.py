@@ -24,6 +24,7 @@ LARGE_FOLDERS = (
     "docs/reports/",
     "edge_tta/train/data/wordings.csv",
     "tests/data/",
+    "tests/golden/edge-tiny-executorch/",
 )
 TEXT_SUFFIXES = {
     ".py",

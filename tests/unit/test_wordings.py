@@ -15,11 +15,20 @@ import torch
 from numpy.random import default_rng
 
 from edge_tta.errors import ConfigError, DataError
+from edge_tta.flow.couples import Simulation
+from edge_tta.flow.objectives.alpha_flow import AlphaFlow
+from edge_tta.flow.objectives.arc import text_classes
+from edge_tta.flow.objectives.improved_mean_flow import ImprovedMeanFlow
 from edge_tta.flow.objectives.integrated_flow import IntegratedFlow
+from edge_tta.flow.objectives.mean_flow import MeanFlow
+from edge_tta.flow.objectives.method import Objective
+from edge_tta.flow.objectives.one_step import OneStepDistillation
+from edge_tta.flow.objectives.reflow import Reflow
 from edge_tta.flow.path import Condition
 from edge_tta.train.caption_features import CaptionFeatures
 from edge_tta.train.data.captions import Captioner
 from edge_tta.train.latents import Batch
+from edge_tta.train.stages.generator import GeneratorStageConfig
 from edge_tta.train.text_features import OnEncoded, TextFeatures
 from edge_tta.train.wordings import TextVariety, WordingPool
 
@@ -140,33 +149,92 @@ def test_settings_out_of_range_are_refused() -> None:
     assert not TextVariety().active and TextVariety(noise=0.1).active
 
 
-def test_the_teacher_of_an_integrated_flow_hears_the_plain_words() -> None:
-    asked: list[float] = []
+class Listener(torch.nn.Module):
+    """Notes the sentence vectors it is told, and answers by them."""
 
-    def teacher(z: torch.Tensor, time: torch.Tensor, duration: torch.Tensor, tokens: torch.Tensor,
-                pooled: torch.Tensor, *others: object, **settings: object) -> torch.Tensor:  # fmt: skip
-        asked.append(float(pooled[0, 0]))
-        return torch.zeros_like(z)
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.told: list[torch.Tensor] = []
 
-    class Student(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.zeros(()))
+    def forward(self, z: torch.Tensor, time: torch.Tensor, duration: torch.Tensor, tokens: torch.Tensor,
+                pooled: torch.Tensor, *_: object, **__: object) -> torch.Tensor:  # fmt: skip
+        self.told.append(pooled.detach().clone())
+        return z * self.weight + 1e-3 * pooled[:, :1, None]
 
-        def forward(self, z: torch.Tensor, time: torch.Tensor, duration: torch.Tensor, tokens: torch.Tensor,
-                    pooled: torch.Tensor, *others: object, **settings: object) -> torch.Tensor:  # fmt: skip
-            asked.append(-float(pooled[0, 0]))
-            return self.weight * z
 
-    plain = Condition(
-        torch.zeros(2, 3, WIDTH), torch.full((2, WIDTH), 7.0), torch.ones(2, 3).bool(), torch.ones(2)
+TAUGHT = (
+    MeanFlow(),
+    ImprovedMeanFlow(),
+    AlphaFlow(),
+    IntegratedFlow(teacher_steps=2),
+    Reflow(simulation=Simulation(steps=2)),
+    Reflow(simulation=Simulation(steps=2, classifier_free=False)),
+    OneStepDistillation(Simulation(steps=2)),
+)
+VARIETY = TextVariety(wording_share=0.85, mixing_share=0.5, noise=0.3, dropped_tokens=0.4)
+
+
+@pytest.mark.parametrize("objective", TAUGHT)
+def test_every_teacher_hears_the_plain_words_and_the_student_those_of_the_step(objective: Objective) -> None:
+    pool, batch = pool_of(VARIETY)
+    told = pool.vary(batch, 0, 8).condition
+    assert told.plain is not None
+    teacher, student = Listener(), Listener()
+    objective.method(student, teacher).losses("generator", batch.latents, told, 0, torch.Generator())
+    rows = {tuple(row.tolist()) for row in told.plain.pooled}
+    assert teacher.told and all(tuple(row.tolist()) in rows for part in teacher.told for row in part)
+    assert not any(tuple(row.tolist()) in rows for part in student.told for row in part)
+
+
+@pytest.mark.parametrize("objective", TAUGHT[3:])
+def test_a_run_taken_up_in_the_middle_of_a_reuse_asks_as_an_unbroken_one(objective: Objective) -> None:
+    pool, batch = pool_of(VARIETY)
+    first, later = (pool.vary(batch, 0, step).condition for step in (8, 9))
+
+    def last_loss(*conditions: Condition) -> torch.Tensor:
+        method = objective.method(Listener(), Listener())
+        for condition in conditions:
+            found = method.losses("generator", batch.latents, condition, 4, torch.Generator().manual_seed(0))
+        return found["loss"]
+
+    assert torch.equal(last_loss(first, later), last_loss(later))
+
+
+@pytest.mark.parametrize("variety", [VARIETY, TextVariety(noise=0.3), TextVariety(dropped_tokens=0.3)])
+def test_disturbed_copies_of_a_caption_are_one_text_to_a_contrast(variety: TextVariety) -> None:
+    pool, batch = pool_of(variety)
+    captions = tuple(f"stored {row % 2}" for row in range(len(batch.labels)))
+    # Mixtures keep their captions, so that two texts are left.
+    alike = dataclasses.replace(
+        batch,
+        captions=captions,
+        labels=(("dog bark", "rain"),) * len(captions),
+        condition=pool.features.condition(captions, batch.condition.seconds),
     )
-    told = Condition(
-        torch.zeros(2, 3, WIDTH), torch.full((2, WIDTH), 5.0), plain.text_mask, plain.seconds, plain
-    )
-    method = IntegratedFlow(teacher_steps=2).method(Student(), teacher)  # type: ignore[arg-type]
-    method.losses("generator", torch.zeros(2, 4, 2), told, 0, torch.Generator())
-    assert asked == [7.0, 7.0, -5.0]
+    classes = text_classes(pool.vary(alike, 0, 1).condition)
+    assert classes.tolist() == [row % 2 for row in range(len(captions))]
+
+
+def test_noise_does_not_depend_on_padding() -> None:
+    ratios = []
+    for padding in (0, 40):
+        pool, batch = pool_of(TextVariety(noise=0.3))
+        pool.features.features["long"] = np.zeros((30 + padding, WIDTH), dtype=np.float16)
+        pool.features.pooled["long"] = np.zeros(WIDTH, dtype=np.float32)
+        captions = ("long", *batch.captions[1:])
+        clean = pool.features.condition(captions, batch.condition.seconds)
+        varied = pool.vary(dataclasses.replace(batch, captions=captions, condition=clean), 0, 1).condition
+        rows = clean.text_mask[1:]
+        noise = (varied.tokens - clean.tokens)[1:][rows]
+        ratios.append(float(noise.std() / clean.tokens[clean.text_mask].std()))
+    # Rows draw their strength uniformly up to twice the mean.
+    assert ratios == pytest.approx([0.3 * 2 / 3**0.5] * 2, rel=0.15)
+
+
+def test_stored_couples_have_no_use_for_other_words() -> None:
+    with pytest.raises(ConfigError, match=r"generator\.text varies windows"):
+        GeneratorStageConfig(couples="somewhere", reflow=Reflow(), text=TextVariety(noise=0.1))
 
 
 def test_plain_words_follow_their_rows() -> None:

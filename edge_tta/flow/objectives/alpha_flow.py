@@ -20,7 +20,7 @@ from torch import Generator, Tensor, nn
 
 from edge_tta.errors import ConfigError
 from edge_tta.flow.objectives.intervals import IntervalObjective
-from edge_tta.flow.objectives.mean_flow import conditional_and_null
+from edge_tta.flow.objectives.mean_flow import conditional_and_null, teacher_velocities
 from edge_tta.flow.objectives.method import GeneratorAlone, Method
 from edge_tta.flow.path import Condition, per_row, predict
 
@@ -72,9 +72,10 @@ class AlphaFlow(IntervalObjective):
         """Scalar losses of a batch of latents float32 [B, L, C] at one alpha."""
         z, plain, time, duration, guidance, drop, _ = self.draw(data, generator)
         scale = per_row(guidance, data)
-        source = model if teacher is None else teacher
-        known = guidance if teacher is None else torch.ones_like(guidance)
-        own, null = conditional_and_null(source, z, time, known, condition)
+        if teacher is None:
+            own, null = conditional_and_null(model, z, time, guidance, condition)
+        else:
+            own, null = teacher_velocities(teacher, z, time, condition)
         conditional = plain if teacher is None else torch.where(per_row(drop, z), null, own)
         velocity = scale * conditional + (1 - scale) * null
         target = velocity

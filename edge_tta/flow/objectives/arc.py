@@ -10,7 +10,7 @@ model sees real and generated latents of one prompt c, brought to one noise leve
 The first pair is relativistic (Jolicoeur-Martineau, 2018): a fake is compared with the real sound of its own prompt.
 The second term is contrastive: real sound must score higher under its own prompt than under another one, which keeps
 generated sound to its prompt without classifier-free guidance. Differences are taken per score and then averaged.
-P is a permutation of the batch that gives no item its own caption, or one that reads the same.
+P is a permutation of the batch that gives no item its own caption, or one that reads the same in plain words.
 """
 
 from __future__ import annotations
@@ -57,7 +57,11 @@ def contrastive_loss(real: Tensor, mismatched: Tensor, valid: Tensor) -> Tensor:
 
 
 def text_classes(condition: Condition) -> Tensor:
-    """Number of the text of every row, int64 [B] on the CPU: equal where all text features are equal."""
+    """Number of the text of every row, int64 [B] on the CPU: equal where all features of the plain words are equal.
+
+    Disturbed features of one caption, and free wordings of one label, are one text.
+    """
+    condition = condition.for_teacher
     tokens = condition.tokens * condition.text_mask[..., None]
     # Pooled vectors first: rows are told apart by their first difference.
     rows = torch.cat([condition.pooled, tokens.flatten(1)], dim=1)

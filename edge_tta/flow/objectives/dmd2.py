@@ -159,7 +159,7 @@ class Dmd2:
         guidance = self.draw_guidance(real, draws)
         with torch.no_grad():
             data = self.generated(generator, real, condition, guidance, draws)
-        condition = condition.plain or condition
+        condition = condition.for_teacher
         count, time, noise = real.shape[0], self.draw_times(real, draws), normal_like(real, draws)
         z = interpolate(data, noise, time)
         if self.adversarial_weight == 0:
@@ -192,7 +192,7 @@ class Dmd2:
         """
         guidance = self.draw_guidance(like, draws)
         data = self.generated(generator, like, condition, guidance, draws)
-        condition = condition.plain or condition
+        condition = condition.for_teacher
         time = self.draw_times(like, draws)
         z = interpolate(data, normal_like(like, draws), time)
         real = guided_teacher_velocity(teacher, z.detach(), time, guidance, condition)

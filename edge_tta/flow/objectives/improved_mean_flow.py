@@ -15,7 +15,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from edge_tta.flow.objectives.intervals import IntervalObjective, adaptive_losses
-from edge_tta.flow.objectives.mean_flow import conditional_and_null, velocity_derivative
+from edge_tta.flow.objectives.mean_flow import conditional_and_null, teacher_velocities, velocity_derivative
 from edge_tta.flow.objectives.method import GeneratorAlone, Method
 from edge_tta.flow.path import Condition, per_row, predict
 
@@ -77,7 +77,7 @@ class ImprovedMeanFlow(IntervalObjective):
         """Velocity to regress on and tangent of the derivative, [B, L, C] each."""
         scale, unconditional = per_row(guidance, z), per_row(drop, z)
         if teacher is not None:
-            own, null = conditional_and_null(teacher, z, time, torch.ones_like(guidance), condition)
+            own, null = teacher_velocities(teacher, z, time, condition)
             guided = torch.where(unconditional, null, scale * own + (1 - scale) * null)
             return guided, guided
         own, null = conditional_and_null(model, z, time, guidance, condition)

@@ -9,19 +9,21 @@ network is young (docs/decisions/0005). Interval length and guidance scale are i
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
 
 from edge_tta.errors import ConfigError
+from edge_tta.flow.kept_answers import KeptAnswers
 from edge_tta.flow.objectives.mean_flow import guided_teacher_velocity
 from edge_tta.flow.objectives.method import GeneratorAlone, Method
-from edge_tta.flow.path import Condition, interpolate, normal_like, per_row, predict
+from edge_tta.flow.path import Condition, euler, interpolate, normal_like, per_row, predict
 from edge_tta.flow.times import LogitNormal, TimeSampler, sample_pairs
 
 
-class Couples(NamedTuple):
+class IntervalTargets(NamedTuple):
     """Where the student starts and the average velocity it should find; one row per example."""
 
     z: Tensor
@@ -51,26 +53,21 @@ class IntegratedFlow:
     max_guidance: float = 6.0
     """... to this."""
 
-    def method(self, generator: nn.Module, teacher: nn.Module | None) -> Method:
-        """Train the generator alone; couples are kept as long as the same batch comes again."""
+    def method(self, generator: nn.Module, teacher: nn.Module | None, seed: int = 0) -> Method:
+        """Train the generator alone; targets are kept as long as the same batch comes again."""
         if teacher is None:
             raise ConfigError("integrated_flow needs generator.teacher")
-        kept: dict[int, Couples] = {}
+        targets = KeptAnswers(partial(self.targets, teacher), seed)
 
         def losses(data: Tensor, condition: Condition, number: int, draws: Generator) -> dict[str, Tensor]:
-            if number not in kept:
-                kept.clear()
-                # The number alone decides the draws, so that a run resumed in the middle of a reuse goes on exactly.
-                own = Generator().manual_seed(2**40 + number)
-                kept[number] = self.couples(teacher, data, condition.plain or condition, own)
-            return self.losses(generator, kept[number], condition)
+            return self.losses(generator, targets(data, condition, number), condition)
 
         return GeneratorAlone(generator, losses)
 
     @torch.no_grad()
-    def couples(
+    def targets(
         self, teacher: nn.Module, data: Tensor, condition: Condition, generator: Generator
-    ) -> Couples:
+    ) -> IntervalTargets:
         """Let the teacher integrate a batch of latents float32 [B, L, C] with their noise."""
         count = data.shape[0]
         noise = normal_like(data, generator)
@@ -79,15 +76,17 @@ class IntegratedFlow:
         span = self.max_guidance - self.min_guidance
         guidance = (self.min_guidance + span * torch.rand(count, generator=generator)).to(data.device)
         start = interpolate(data, noise, time)
-        z, width = start, (time - end) / self.teacher_steps
-        for step in range(self.teacher_steps):
-            velocity = guided_teacher_velocity(teacher, z, time - step * width, guidance, condition)
-            z = z - per_row(width, z) * velocity
         duration = time - end
-        return Couples(start, time, duration, guidance, (start - z) / per_row(duration.clamp(min=1e-4), z))
 
-    def losses(self, model: nn.Module, couples: Couples, condition: Condition) -> dict[str, Tensor]:
+        def velocity(z: Tensor, at: Tensor) -> Tensor:
+            return guided_teacher_velocity(teacher, z, at, guidance, condition)
+
+        z = euler(velocity, start, time, duration, self.teacher_steps)
+        average = (start - z) / per_row(duration.clamp(min=1e-4), z)
+        return IntervalTargets(start, time, duration, guidance, average)
+
+    def losses(self, model: nn.Module, targets: IntervalTargets, condition: Condition) -> dict[str, Tensor]:
         """Mean squared error of the student's average velocity; ``loss`` is what to minimise."""
-        predicted = predict(model, couples.z, couples.time, couples.duration, couples.guidance, condition)
-        loss = (predicted - couples.velocity).square().mean()
-        return {"loss": loss, "explained": 1 - loss.detach() / couples.velocity.var()}
+        predicted = predict(model, targets.z, targets.time, targets.duration, targets.guidance, condition)
+        loss = (predicted - targets.velocity).square().mean()
+        return {"loss": loss, "explained": 1 - loss.detach() / targets.velocity.var()}

@@ -124,12 +124,19 @@ def conditional_and_null(
     return predicted[:count], predicted[count:]
 
 
+def teacher_velocities(
+    teacher: nn.Module, z: Tensor, time: Tensor, condition: Condition
+) -> tuple[Tensor, Tensor]:
+    """Velocities of a frozen flow-matching teacher with and without text, which is told in the words it knows."""
+    return conditional_and_null(teacher, z, time, torch.ones_like(time), condition.for_teacher)
+
+
 @torch.no_grad()
 def guided_teacher_velocity(
     teacher: nn.Module, z: Tensor, time: Tensor, guidance: Tensor, condition: Condition
 ) -> Tensor:
     """w v(c) + (1 - w) v(null) of a frozen flow-matching teacher, float32 [B, L, C]."""
-    conditional, null = conditional_and_null(teacher, z, time, torch.ones_like(guidance), condition)
+    conditional, null = teacher_velocities(teacher, z, time, condition)
     scale = per_row(guidance, z)
     return scale * conditional + (1 - scale) * null
 

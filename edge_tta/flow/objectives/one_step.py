@@ -9,12 +9,14 @@ asks it in one step (t = 1, duration 1, the couple's guidance); other step count
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from edge_tta.errors import ConfigError
 from edge_tta.flow.couples import Couples, Simulation
+from edge_tta.flow.kept_answers import KeptAnswers
 from edge_tta.flow.objectives.method import CoupleLearner, CoupleSource, Method
 from edge_tta.flow.path import Condition, predict
 
@@ -26,11 +28,11 @@ class OneStepDistillation:
     simulation: Simulation = field(default_factory=lambda: Simulation(classifier_free=False))
     """How the teacher makes couples; by default a reflowed one, which has its guidance as an input."""
 
-    def method(self, generator: nn.Module, teacher: nn.Module | None) -> Method:
+    def method(self, generator: nn.Module, teacher: nn.Module | None, seed: int = 0) -> Method:
         """Train the generator alone; couples are kept as long as the same batch comes again."""
         if teacher is None:
             raise ConfigError("one_step needs generator.teacher, or generator.couples")
-        return self.learner(generator, self.simulation.by_number(teacher))
+        return self.learner(generator, KeptAnswers(partial(self.simulation.draw, teacher), seed))
 
     def learner(self, generator: nn.Module, source: CoupleSource | None = None) -> CoupleLearner:
         """Train the generator alone on couples of ``source``, or on stored ones."""

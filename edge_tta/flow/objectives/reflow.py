@@ -13,12 +13,14 @@ is, at duration 1 in one step and at 1 / n in n.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Generator, Tensor, nn
 
 from edge_tta.errors import ConfigError
 from edge_tta.flow.couples import Couples, Simulation
+from edge_tta.flow.kept_answers import KeptAnswers
 from edge_tta.flow.objectives.method import CoupleLearner, CoupleSource, Method
 from edge_tta.flow.path import Condition, interpolate, predict
 from edge_tta.flow.times import MixExp, TimeSampler
@@ -45,11 +47,11 @@ class Reflow:
                 "reflow: whole_share and instantaneous_share must be shares, together at most 1"
             )
 
-    def method(self, generator: nn.Module, teacher: nn.Module | None) -> Method:
+    def method(self, generator: nn.Module, teacher: nn.Module | None, seed: int = 0) -> Method:
         """Train the generator alone; couples are kept as long as the same batch comes again."""
         if teacher is None:
             raise ConfigError("reflow needs generator.teacher, or generator.couples")
-        return self.learner(generator, self.simulation.by_number(teacher))
+        return self.learner(generator, KeptAnswers(partial(self.simulation.draw, teacher), seed))
 
     def learner(self, generator: nn.Module, source: CoupleSource | None = None) -> CoupleLearner:
         """Train the generator alone on couples of ``source``, or on stored ones."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from numpy.random import Generator
 
-from edge_tta.config import from_dict
+from edge_tta.config import dict_digest, from_dict
 from edge_tta.errors import ConfigError, DataError
 
 PACKAGED = ("captions", "digits")
@@ -132,6 +132,12 @@ class Captioner:
             if words.settings not in grammar.settings:
                 raise DataError(f"{name}: label '{label}' uses unknown settings '{words.settings}'")
         return grammar
+
+    def digest(self) -> str:
+        """SHA-256 of everything that can be said, hexadecimal."""
+        words = {label: asdict(found) for label, found in self.labels.items()}
+        forms = (self.event_forms, self.noun_forms, self.contexts, _WHILE, _THEN)
+        return dict_digest({"labels": words, "settings": self.settings, "forms": forms})
 
     def words(self, label: str) -> LabelWords:
         """Words of a label; an unknown label is its own only name."""

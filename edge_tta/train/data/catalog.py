@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,8 +182,19 @@ def bandwidth_at_least(hertz: float) -> Callable[[Clip], bool]:
 
 
 def catalog_digest(clips: Iterable[Clip]) -> str:
-    """SHA-256 over ids, paths and labels in order: the key of what is cached from a catalog."""
+    """SHA-256 over ids, labels, splits, captions and the bytes of the files in order: the key of what is cached from a
+    catalog, wherever its folder lies.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
     digest = hashlib.sha256()
     for clip in clips:
-        digest.update("\0".join((clip.id, clip.path.as_posix(), clip.label, clip.split)).encode() + b"\n")
+        try:
+            with clip.path.open("rb") as stream:
+                content = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise DataError(f"{clip.path}: cannot be read ({error.strerror or error})") from error
+        told = (clip.id, clip.label, clip.split, *clip.captions, content)
+        digest.update(json.dumps(told).encode() + b"\n")
     return digest.hexdigest()

@@ -60,10 +60,11 @@ class ClipCache:
     Args:
         samples: int16 [total].
         offsets: start of every clip in ``samples``, one more than clips.
+        digest: ``catalog_digest`` of the clips.
     """
 
-    def __init__(self, samples: NDArray[np.int16], offsets: NDArray[np.int64]) -> None:
-        self.samples, self.offsets = samples, offsets
+    def __init__(self, samples: NDArray[np.int16], offsets: NDArray[np.int64], digest: str = "") -> None:
+        self.samples, self.offsets, self.digest = samples, offsets, digest
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -98,9 +99,10 @@ def load_or_build_clip_cache(
         on_progress: called with (clips done, clips in all).
 
     Raises:
-        DataError: a clip cannot be decoded.
+        DataError: a clip cannot be read or decoded.
     """
-    stem = directory / f"clips-{sample_rate}-{catalog_digest(clips)[:16]}"
+    digest = catalog_digest(clips)
+    stem = directory / f"clips-{sample_rate}-{digest[:16]}"
     index_path, data_path = stem.with_suffix(".json"), stem.with_suffix(".i16")
     if not index_path.is_file():
         directory.mkdir(parents=True, exist_ok=True)
@@ -123,4 +125,4 @@ def load_or_build_clip_cache(
     offsets_array = np.array(json.loads(index_path.read_text(encoding="utf-8")), dtype=np.int64)
     if data_path.stat().st_size != 2 * offsets_array[-1]:
         raise DataError(f"{data_path}: size does not match its index; delete both to build them anew")
-    return ClipCache(np.memmap(data_path, dtype="<i2", mode="r"), offsets_array)
+    return ClipCache(np.memmap(data_path, dtype="<i2", mode="r"), offsets_array, digest)

@@ -21,6 +21,9 @@ FADE_SECONDS = 0.005
 CROSSFADE_SECONDS = 0.35
 """Equal-power cross-fade where a texture is looped."""
 
+ONSET_SHARE = 0.05
+"""A sound is heard from where it first reaches this share of its peak."""
+
 GAPS = {"event": (0.15, 1.2), "oneshot": (0.25, 1.5), "music": (0.05, 0.6), "word": (0.25, 1.5)}
 """Shortest and longest silence between two clips of a sequence, seconds, by kind of label."""
 
@@ -77,6 +80,10 @@ class Window:
     captions: tuple[str, ...]
     """Several wordings of what is heard."""
     clip_ids: tuple[str, ...]
+    begins: tuple[float, ...] = ()
+    """When each label of a mixture is first heard, seconds; a window may be cut before."""
+    alone: tuple[tuple[str, ...], ...] = ()
+    """As many wordings of each label of a mixture alone."""
 
 
 def _fade(samples: NDArray[np.float32], count: int) -> NDArray[np.float32]:
@@ -87,6 +94,12 @@ def _fade(samples: NDArray[np.float32], count: int) -> NDArray[np.float32]:
         samples[:count] *= ramp
         samples[-count:] *= ramp[::-1]
     return samples
+
+
+def _onset(samples: NDArray[np.float32]) -> int:
+    """First sample that is heard."""
+    level = np.abs(samples)
+    return int(np.argmax(level >= ONSET_SHARE * level.max()))
 
 
 class WindowBuilder:
@@ -161,15 +174,26 @@ class WindowBuilder:
             a, used_a = self._assemble(cut, first, rng)
             b, used_b = self._assemble(total - cut, second, rng)
             samples = np.concatenate([a / (np.abs(a).max() + 1e-6), b / (np.abs(b).max() + 1e-6)])
+            starts = (0, cut)
         else:
             a, used_a = self._assemble(total, first, rng)
             b, used_b = self._assemble(total, second, rng)
             offset = 10.0 ** (rng.uniform(-6.0, 6.0) / 20.0)
             a, b = a / (self._loudness(a) + 1e-4), offset * b / (self._loudness(b) + 1e-4)
-            samples = a + b
+            samples, starts = a + b, (0, 0)
         captions = tuple(self.captioner.join(first, second, sequential, rng) for _ in range(num_captions))
         ids = tuple(self.clips[index].id for index in (*used_a, *used_b))
-        return Window(self._level(samples.astype(np.float32), rng), (first, second), captions, ids)
+        samples = self._level(samples.astype(np.float32), rng)
+        # Drawn last: what is heard does not depend on how it may be told.
+        alone = tuple(
+            tuple(self.captioner.caption(label, rng) for _ in range(num_captions))
+            for label in (first, second)
+        )
+        begins = tuple(
+            (start + _onset(part)) / self.policy.sample_rate
+            for start, part in zip(starts, (a, b), strict=True)
+        )
+        return Window(samples, (first, second), captions, ids, begins, alone)
 
     def _loudness(self, samples: NDArray[np.float32]) -> float:
         """RMS of the loudest 100 ms, so that silence between events does not count."""

@@ -112,6 +112,10 @@ class GeneratorStageConfig:
             raise ConfigError(
                 "generator.couples are for reflow and one_step; other objectives have no use for them"
             )
+        if self.couples and self.text.active:
+            raise ConfigError(
+                "generator.text varies windows; stored couples keep the captions they were made for"
+            )
 
     def objective(self) -> Objective:
         """The objective that is given.
@@ -181,6 +185,8 @@ class GeneratorStage:
         objective = self.config.objective()
         if self.config.couples and isinstance(objective, (Reflow, OneStepDistillation)):
             return objective.learner(network)
+        if isinstance(objective, (IntegratedFlow, Reflow, OneStepDistillation)):
+            return objective.method(network, teacher, self.config.seed)
         return objective.method(network, teacher)
 
     @staticmethod
