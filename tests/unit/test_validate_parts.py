@@ -154,7 +154,7 @@ def test_frechet_change_is_paired() -> None:
     expected = 100 * (frechet_distance(after, real) / frechet_distance(before, real) - 1)
     assert change.value == pytest.approx(expected)
     # Sounds differ far more among themselves than a pair does: unpaired, the interval would hold zero.
-    assert 0 < change.low
+    assert change.low > 0
     with pytest.raises(DataError, match="pairs"):
         frechet_change(before, after[:-1], real, generator)
     with pytest.raises(DataError, match="zero"):
