@@ -9,7 +9,8 @@ from flow_cases import GaussianFlow, condition_of, generator_of, latents_of, net
 from edge_tta.errors import ConfigError
 from edge_tta.flow.objectives.alpha_flow import AlphaFlow
 from edge_tta.flow.objectives.improved_mean_flow import ImprovedMeanFlow
-from edge_tta.flow.objectives.mean_flow import MeanFlow
+from edge_tta.flow.objectives.mean_flow import MeanFlow, guided_teacher_velocity
+from edge_tta.flow.path import per_row, predict
 from edge_tta.flow.times import Uniform
 from edge_tta.model.presets import preset
 from edge_tta.train.loop import STREAM
@@ -96,6 +97,27 @@ def test_where_alpha_ends_intervals_are_taught_as_by_mean_flow() -> None:
     theirs = mean_flow.losses(model, *rows, generator_of(1))["loss"]
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
     torch.testing.assert_close(gradient(ours), gradient(theirs), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [0.8, 0.3, 0.05])
+def test_alpha_flow_is_consistency_over_a_step(alpha: float) -> None:
+    """A trajectory's place at r from z_t is the place at r from z_s, one Euler step of the teacher further."""
+    student, teacher = network(1), network(2)
+    objective = AlphaFlow(equal_share=0.0)
+    rows, condition = latents_of(8), condition_of(8)
+    time, duration = torch.linspace(0.3, 1.0, 8), torch.linspace(0.3, 0.2, 8)
+    guidance, drop = torch.linspace(1.0, 5.0, 8), torch.zeros(8, dtype=torch.bool)
+    velocity = guided_teacher_velocity(teacher, rows, time, guidance, condition)
+    target = objective._interval_target(
+        student, alpha, rows, velocity, time, duration, guidance, condition, drop
+    )
+    walked = alpha * duration
+    further = rows - per_row(walked, rows) * velocity
+    with torch.no_grad():
+        rest = predict(student, further, time - walked, duration - walked, guidance, condition, drop)
+    torch.testing.assert_close(
+        rows - per_row(duration, rows) * target, further - per_row(duration - walked, rows) * rest
+    )
 
 
 class Counting(torch.nn.Module):
