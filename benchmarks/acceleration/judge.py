@@ -24,9 +24,10 @@ from benchmarks.acceleration.place import (
 from benchmarks.acceleration.plan import Entry, Study
 from benchmarks.acceleration.records import Basis, EvaluationRecord, StudyRecord, append_records, read_records
 from benchmarks.acceleration.sounds import Order, Subject, Way, device_of
+from edge_tta.catalog import METADATA_FILE, Clip
 from edge_tta.errors import DataError
 from edge_tta.evaluate.adherence import adherence
-from edge_tta.evaluate.clips import METADATA_FILE, Clip, balanced, load_clip, read_clips
+from edge_tta.evaluate.clips import balanced, load_clip, read_clips
 from edge_tta.evaluate.codec import stack_tags
 from edge_tta.evaluate.embedder_figures import FRECHET_LIMIT, Judged, compare
 from edge_tta.evaluate.embedders import TaggerEmbedder

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from scipy.stats import t as student
+
 from benchmarks.acceleration.plan import Finding, Study, parse_side
 from benchmarks.acceleration.records import EvaluationRecord, TrainingRecord
 from edge_tta.errors import DataError
 from edge_tta.evaluate.statistics import Estimate
-
-STUDENT = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom."""
 
 SIGNED = ("text_score",)
 """Figures that may be negative."""
@@ -47,7 +46,7 @@ def pool(estimates: Sequence[Estimate], floor: float = -math.inf) -> Pooled:
     mean, count = statistics.fmean(values), len(values)
     spread = 0.0
     if count > 1:
-        quantile = STUDENT[min(count - 1, len(STUDENT)) - 1]
+        quantile = float(student.ppf(0.975, count - 1))
         spread = quantile * statistics.stdev(values) / count**0.5
     down = statistics.fmean(max(0.0, estimate.value - estimate.low) for estimate in estimates)
     up = statistics.fmean(max(0.0, estimate.high - estimate.value) for estimate in estimates)

@@ -13,17 +13,16 @@ from torch import Tensor
 
 from benchmarks.codecs.direct import DirectStage
 from benchmarks.codecs.variants import Variant
+from edge_tta.catalog import Clip
 from edge_tta.config import from_dict
 from edge_tta.errors import ConfigError, DataError, TrainingError
-from edge_tta.evaluate.clips import Clip as JudgedClip
 from edge_tta.evaluate.clips import read_clips
 from edge_tta.evaluate.codec import CodecFigures, codec_figures
 from edge_tta.evaluate.spectral import FloatArray
 from edge_tta.evaluate.tagger import Tagger, load_tagger
 from edge_tta.files import write_file
 from edge_tta.train.clips import decoded_clips
-from edge_tta.train.data.catalog import Clip
-from edge_tta.train.data.decode import ClipCache
+from edge_tta.train.data.clip_cache import ClipCache
 from edge_tta.train.loop import Trainer
 from edge_tta.train.loop_config import LoopConfig
 from edge_tta.train.recipes import DataConfig
@@ -124,7 +123,7 @@ def _trained(variant: Variant, stage: CodecStage, order: Order) -> Trainer:
 
 
 def _outcome(
-    variant: Variant, stage: CodecStage, steps: int, judged: Sequence[JudgedClip], tagger: Tagger
+    variant: Variant, stage: CodecStage, steps: int, judged: Sequence[Clip], tagger: Tagger
 ) -> Outcome:
     hop, channels = variant.model.audio.hop, variant.model.audio.latent_channels
 

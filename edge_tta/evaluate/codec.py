@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_tta.catalog import Clip
 from edge_tta.errors import DataError
 from edge_tta.evaluate.adherence import ranks
-from edge_tta.evaluate.clips import Clip, load_clip
+from edge_tta.evaluate.clips import load_clip
 from edge_tta.evaluate.contact_sheet import SheetEntry
 from edge_tta.evaluate.frechet import frechet_estimate
 from edge_tta.evaluate.spectral import FloatArray, log_mel_distance, mono, multi_resolution_stft_distance

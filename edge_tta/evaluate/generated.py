@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_tta.catalog import Clip
 from edge_tta.errors import DataError
 from edge_tta.evaluate.adherence import adherence, both_present, mix
-from edge_tta.evaluate.clips import Clip, balanced, load_clip, read_clips
+from edge_tta.evaluate.clips import balanced, load_clip, read_clips
 from edge_tta.evaluate.codec import stack_tags
 from edge_tta.evaluate.contact_sheet import SheetEntry
 from edge_tta.evaluate.diversity import Diversity, diversity

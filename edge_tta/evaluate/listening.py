@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_tta.bundle.canonical import one_line
 from edge_tta.errors import DataError
-from edge_tta.evaluate.statistics import Estimate, binomial_cumulative, binomial_interval
+from edge_tta.evaluate.statistics import Estimate, binomial_interval, sign_test
 
 MAX_FILE_BYTES = 2**20
 
@@ -151,15 +151,9 @@ def _score(key: ListeningKey, listener: str, sheets: Sequence[ListeningAnswers])
         _share(len(preferred), len(real)),
         _share(sum(choice != "same" for choice in identical), len(identical)),
         _share(variant, len(preferred)),
-        _sign_test(variant, len(preferred)),
+        sign_test(variant, len(preferred)) if preferred else None,
     )
 
 
 def _share(count: int, of: int) -> Estimate | None:
     return binomial_interval(count, of) if of else None
-
-
-def _sign_test(successes: int, count: int) -> float | None:
-    if not count:
-        return None
-    return min(1.0, 2.0 * binomial_cumulative(min(successes, count - successes), count, 0.5))

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edge_tta.catalog import METADATA_FILE, Clip
 from edge_tta.errors import DataError
-from edge_tta.evaluate.clips import METADATA_FILE, Clip, load_clip, read_clips
+from edge_tta.evaluate.clips import load_clip, read_clips
 from edge_tta.evaluate.replay import SPEC, Frames, ReplayJudge, course
 from edge_tta.evaluate.report import write_report
 from edge_tta.evaluate.run import file_digest

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from edge_tta.bundle import Bundle
+from edge_tta.catalog import METADATA_FILE, Clip
 from edge_tta.errors import BackendError, ConfigError, DataError, MissingExtraError
-from edge_tta.evaluate.clips import METADATA_FILE, Clip, balanced, load_clip, read_clips
+from edge_tta.evaluate.clips import balanced, load_clip, read_clips
 from edge_tta.evaluate.run import file_digest
 from edge_tta.evaluate.suite import Prompt, find_prompts, read_prompts
 from edge_tta.evaluate.tagger import Tagger, load_tagger

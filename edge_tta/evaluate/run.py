@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_tta.catalog import METADATA_FILE
 from edge_tta.errors import DataError
-from edge_tta.evaluate.clips import METADATA_FILE, read_clips
+from edge_tta.evaluate.clips import read_clips
 from edge_tta.evaluate.codec import Reconstruct, codec_figures
 from edge_tta.evaluate.contact_sheet import write_contact_sheet
 from edge_tta.evaluate.embedders import Embedder, open_embedders

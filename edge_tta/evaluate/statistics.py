@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edge_tta.errors import DataError
+from edge_tta.errors import DataError, MissingExtraError
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
@@ -109,28 +109,27 @@ def binomial_interval(successes: int, count: int, confidence: float = CONFIDENCE
 
     Raises:
         DataError: no trial, or more successes than trials.
+        MissingExtraError: scipy is not installed.
     """
+    found = _binomial_test(successes, count).proportion_ci(confidence, method="exact")
+    return Estimate(successes / count, float(found.low), float(found.high), count)
+
+
+def sign_test(successes: int, count: int) -> float:
+    """Two-sided probability of a count as far from half of the trials as this one, if both outcomes are as likely.
+
+    Raises:
+        DataError: no trial, or more successes than trials.
+        MissingExtraError: scipy is not installed.
+    """
+    return float(_binomial_test(successes, count).pvalue)
+
+
+def _binomial_test(successes: int, count: int) -> Any:
     if not 0 <= successes <= count or count < 1:
         raise DataError(f"{successes} successes of {count} trials have no share")
-    tail = (1.0 - confidence) / 2.0
-    low = _share_with_tail(successes - 1, count, 1.0 - tail) if successes else 0.0
-    high = _share_with_tail(successes, count, tail) if successes < count else 1.0
-    return Estimate(successes / count, low, high, count)
-
-
-def binomial_cumulative(most: int, count: int, share: float) -> float:
-    """Probability of at most ``most`` successes in ``count`` trials with success probability ``share``."""
-    return sum(math.comb(count, k) * share**k * (1.0 - share) ** (count - k) for k in range(most + 1))
-
-
-def _share_with_tail(most: int, count: int, probability: float) -> float:
-    """Success probability at which at most ``most`` successes have a given probability, by bisection."""
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2.0
-        # The more likely a success, the less likely few of them.
-        if binomial_cumulative(most, count, middle) > probability:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2.0
+    try:
+        from scipy.stats import binomtest
+    except ImportError as error:
+        raise MissingExtraError("eval", "an exact interval of a share") from error
+    return binomtest(successes, count)

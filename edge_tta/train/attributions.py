@@ -16,9 +16,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from edge_tta.catalog import is_permissive
 from edge_tta.errors import DataError, EdgeTTAError
 from edge_tta.files import write_file
-from edge_tta.train.data.catalog import is_permissive
 
 COLUMNS = ("id", "source", "label", "title", "licence", "attribution", "url", "evidence")
 """Of the list; ``evidence`` is where the licence is stated."""
@@ -79,7 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m edge_tta.train.attributions", description=(__doc__ or "").splitlines()[0]
     )
     top.add_argument("folder", type=Path, help="with metadata.csv")
-    top.add_argument("--all-licences", action="store_true", help="clips of any licence, not permissive ones only")
+    top.add_argument(
+        "--all-licences", action="store_true", help="clips of any licence, not permissive ones only"
+    )
     top.add_argument("-o", "--output", type=Path, required=True, help="list to write")
     options = top.parse_args(arguments)
     try:

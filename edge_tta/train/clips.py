@@ -6,16 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edge_tta.catalog import Clip, bandwidth_at_least, permissive, select
 from edge_tta.errors import ConfigError, DataError
-from edge_tta.train.data.catalog import (
-    Clip,
-    bandwidth_at_least,
-    permissive,
-    read_esc50,
-    read_metadata_csv,
-    select,
-)
-from edge_tta.train.data.decode import ClipCache, load_or_build_clip_cache
+from edge_tta.train.data.clip_cache import ClipCache, load_or_build_clip_cache
+from edge_tta.train.data.layouts import LAYOUTS
 from edge_tta.train.recipes import DataConfig
 
 Report = Callable[[str, int, int], Any]
@@ -26,20 +20,26 @@ def read_catalog(config: DataConfig) -> list[Clip]:
     """Clips of a data configuration, filtered.
 
     Raises:
-        ConfigError: no folder or unknown layout.
+        ConfigError: no folder, or an unknown layout.
         DataError: unreadable metadata, or nothing left after filtering.
     """
     if not config.folder:
         raise ConfigError("give data.folder, the folder of training clips (--set data.folder=PATH)")
-    readers: dict[str, Callable[[Path], list[Clip]]] = {"metadata": read_metadata_csv, "esc50": read_esc50}
-    if config.layout not in readers:
-        raise ConfigError(f"data.layout '{config.layout}' is unknown; use {' or '.join(readers)}")
-    conditions: list[Callable[[Clip], bool]] = [bandwidth_at_least(config.min_bandwidth_hz)]
-    if config.permissive_only:
-        conditions.append(permissive)
-    clips = select(readers[config.layout](Path(config.folder)), *conditions)
+    if config.layout not in LAYOUTS:
+        raise ConfigError(f"data.layout '{config.layout}' is unknown; use {', '.join(LAYOUTS)}")
+    clips = LAYOUTS[config.layout](Path(config.folder))
     if not clips:
-        raise DataError(f"{config.folder}: no clips are left after filtering by licence and bandwidth")
+        raise DataError(f"{config.folder}: no clip of layout {config.layout} is there")
+    clips = select(clips, bandwidth_at_least(config.min_bandwidth_hz))
+    if config.permissive_only:
+        free = select(clips, permissive)
+        if clips and not free:
+            raise DataError(
+                f"{config.folder}: no clip has a permissive licence; data.permissive_only=false takes them all"
+            )
+        clips = free
+    if not clips:
+        raise DataError(f"{config.folder}: no clip reaches {config.min_bandwidth_hz:g} Hz")
     return clips
 
 

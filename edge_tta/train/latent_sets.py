@@ -20,7 +20,7 @@ from edge_tta.train.caption_features import CaptionFeatures
 from edge_tta.train.clips import Report, decoded_clips
 from edge_tta.train.couple_data import latent_digest
 from edge_tta.train.data.captions import Captioner
-from edge_tta.train.data.decode import ClipCache
+from edge_tta.train.data.clip_cache import ClipCache
 from edge_tta.train.data.windows import WindowBuilder
 from edge_tta.train.frozen import FrozenParts, codec_digest
 from edge_tta.train.latents import LatentSet, build_latent_shard, windows_in

@@ -44,9 +44,9 @@ class DataConfig:
     """Which clips to train on."""
 
     folder: str = ""
-    """Folder with a metadata.csv, or in the ESC-50 layout."""
+    """Folder of the clips."""
     layout: str = "metadata"
-    """"metadata" or "esc50"."""
+    """How they lie there: "metadata" (a metadata.csv), "esc50", "audiocaps", "clotho" or "wavcaps"."""
     cache: str = "cache"
     """Where decoded clips and latents are kept."""
     latents: str = ""

@@ -317,7 +317,7 @@ def test_clips_without_a_permissive_licence_are_left_out(tmp_path: Path) -> None
     write_clips(tmp_path / "clips")
     table = tmp_path / "clips" / "metadata.csv"
     table.write_text(table.read_text().replace("CC0", "CC-BY-NC-3.0"))
-    with pytest.raises(DataError, match="no clips are left"):
+    with pytest.raises(DataError, match="no clip has a permissive licence"):
         run_recipe("codec", [f"data.folder={tmp_path / 'clips'}"], output=tmp_path / "run")
 
 

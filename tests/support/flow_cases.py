@@ -28,6 +28,8 @@ METHODS = [
     (MeanFlow(equal_share=0.5), True),
     (AlphaFlow(anneal_end=2), False),
     (AlphaFlow(anneal_end=2), True),
+    (AlphaFlow(anneal_start=-2, anneal_end=0), False),
+    (AlphaFlow(anneal_start=-2, anneal_end=0), True),
     (ImprovedMeanFlow(), False),
     (ImprovedMeanFlow(), True),
     (IntegratedFlow(), True),

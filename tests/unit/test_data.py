@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,22 +12,21 @@ import pytest
 import soundfile
 from numpy.random import default_rng
 
-from edge_tta.errors import DataError
-from edge_tta.train.data.captions import Captioner
-from edge_tta.train.data.catalog import (
+from edge_tta.catalog import (
     Clip,
     bandwidth_at_least,
     catalog_digest,
     in_split,
     is_permissive,
     permissive,
-    read_audiocaps,
-    read_clotho,
-    read_esc50,
     read_metadata_csv,
     select,
 )
-from edge_tta.train.data.decode import ClipCache, decode_mono, load_or_build_clip_cache
+from edge_tta.decode import decode_mono
+from edge_tta.errors import DataError
+from edge_tta.evaluate.clips import load_clip, read_clips
+from edge_tta.train.data.captions import Captioner
+from edge_tta.train.data.clip_cache import ClipCache, load_or_build_clip_cache
 from edge_tta.train.data.windows import WindowBuilder, WindowPolicy
 
 RATE = 44100
@@ -122,38 +122,54 @@ def test_missing_tables_and_columns(tmp_path: Path) -> None:
         read_metadata_csv(tmp_path)
 
 
-def test_esc50_layout(tmp_path: Path) -> None:
-    rows = [
-        {"filename": f"{fold}-1-A-0.wav", "fold": fold, "category": "crying_baby", "src_file": fold}
-        for fold in (1, 5)
-    ]
-    write_table(tmp_path / "meta" / "esc50.csv", rows)
-    clips = read_esc50(tmp_path)
-    assert [(clip.label, clip.split, clip.permissive) for clip in clips] == [
-        ("crying baby", "train", False),
-        ("crying baby", "val", False),
-    ]
+@pytest.mark.parametrize(
+    ("table", "label", "split"),
+    [
+        ("file,caption\na.wav,A dog barks\n", "A dog barks", "train"),
+        ("file,label\na.wav,dog bark\n", "dog bark", "train"),
+        ("file,label,word,split\na.wav,,yes,val\n", "yes", "val"),
+        ("file,label,word,split\na.wav,rain,yes,val\n", "rain", "val"),
+        # As spreadsheets save it, and with a row that ends early.
+        ("\ufefffile,label,split\na.wav,rain\n", "rain", "train"),
+    ],
+)
+def test_training_and_evaluation_read_a_table_alike(
+    tmp_path: Path, table: str, label: str, split: str
+) -> None:
+    (tmp_path / "metadata.csv").write_text(table, encoding="utf-8")
+    clips = read_metadata_csv(tmp_path)
+    assert [(clip.label, clip.split, clip.recording) for clip in clips] == [(label, split, "a.wav")]
+    assert read_clips(tmp_path) == read_clips(tmp_path, [split]) == tuple(clips)
+    with pytest.raises(DataError, match="no clip of split test"):
+        read_clips(tmp_path, ["test"])
 
 
-def test_captioned_layouts_take_only_what_is_there(tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "abc_30.wav", tone(0.1), RATE)
-    soundfile.write(tmp_path / "rain.wav", tone(0.1), RATE)
-    write_table(
-        tmp_path / "audiocaps.csv",
-        [
-            {"audiocap_id": i, "youtube_id": y, "start_time": 30, "caption": "A dog barks"}
-            for i, y in enumerate(("abc", "gone"))
-        ],
-    )
-    write_table(
-        tmp_path / "clotho.csv",
-        [
-            {"file_name": name, **{f"caption_{i}": f"text {i}" for i in range(1, 6)}}
-            for name in ("rain.wav", "gone.wav")
-        ],
-    )
-    assert [clip.label for clip in read_audiocaps(tmp_path / "audiocaps.csv", tmp_path)] == ["A dog barks"]
-    assert [len(clip.captions) for clip in read_clotho(tmp_path / "clotho.csv", tmp_path)] == [5]
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("file,label\na.wav,x\nb.wav,\n", r"metadata\.csv:3: b\.wav has neither label, word nor caption"),
+        ("file,label\n,x\n", r"metadata\.csv:2: file '' is no path inside"),
+        ("file,label,duration\na.wav,x,long\n", r"metadata\.csv:2: column duration holds 'long'"),
+        ("file,label,duration\na.wav,x,nan\n", r"metadata\.csv:2: column duration holds 'nan'"),
+        ("name\na\n", r"metadata\.csv: missing column file"),
+    ],
+)
+@pytest.mark.parametrize("read", [read_metadata_csv, read_clips])
+def test_what_is_wrong_with_a_table_is_told_alike(
+    tmp_path: Path, read: Callable[[Path], object], table: str, message: str
+) -> None:
+    (tmp_path / "metadata.csv").write_text(table)
+    with pytest.raises(DataError, match=message) as caught:
+        read(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_evaluation_hears_the_beginning_as_training_does(tmp_path: Path) -> None:
+    samples = np.stack([tone(2.0), tone(2.0, 700.0)], axis=1)
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    whole = decode_mono(tmp_path / "a.wav", RATE)
+    assert np.array_equal(load_clip(tmp_path / "a.wav", RATE), whole)
+    assert np.array_equal(load_clip(tmp_path / "a.wav", RATE, max_seconds=0.5), whole[: RATE // 2])
 
 
 @pytest.mark.parametrize(

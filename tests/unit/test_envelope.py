@@ -10,14 +10,14 @@ import pytest
 import torch
 from tiny_data import RATE, write_checkpoint, write_clips
 
+from edge_tta.catalog import read_metadata_csv
 from edge_tta.config import AudioSpec, CodecConfig, ModelConfig, from_dict, to_dict
 from edge_tta.errors import ConfigError
 from edge_tta.model.checkpoint import save_part
 from edge_tta.model.codec import Codec
 from edge_tta.model.envelope import Envelope, interpolation
 from edge_tta.model.presets import preset
-from edge_tta.train.data.catalog import read_metadata_csv
-from edge_tta.train.data.decode import load_or_build_clip_cache
+from edge_tta.train.data.clip_cache import load_or_build_clip_cache
 from edge_tta.train.stages.envelope import LOUDEST, QUIETEST, EnvelopeStage, EnvelopeStageConfig, level
 
 TINY = preset("edge-tiny")

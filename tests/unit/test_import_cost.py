@@ -31,7 +31,9 @@ EXTRAS = (
     "torch",
     "torchao",
 )
-TORCH_FREE = ("audio", "bundle", "cli", "config", "errors", "files", "noise", "runtime", "text")
+TORCH_FREE = (
+    "audio", "bundle", "catalog", "cli", "config", "decode", "errors", "files", "noise", "runtime", "text",
+)  # fmt: skip
 
 
 def run(code: str) -> dict[str, object]:

@@ -206,8 +206,8 @@ def test_sets_smaller_than_a_batch_are_drawn_whole(tmp_path: Path) -> None:
 
 
 def test_the_second_sound_of_a_sequence_begins_after_the_first(place: Path) -> None:
-    from edge_tta.train.data.catalog import read_metadata_csv
-    from edge_tta.train.data.decode import load_or_build_clip_cache
+    from edge_tta.catalog import read_metadata_csv
+    from edge_tta.train.data.clip_cache import load_or_build_clip_cache
     from edge_tta.train.data.windows import WindowBuilder, WindowPolicy
 
     clips = read_metadata_csv(place / "clips")

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from edge_tta.catalog import Clip
 from edge_tta.errors import ConfigError, DataError
 from edge_tta.train.data.captions import Captioner
-from edge_tta.train.data.catalog import Clip
-from edge_tta.train.data.decode import ClipCache
+from edge_tta.train.data.clip_cache import ClipCache
 
 FADE_SECONDS = 0.005
 """Raised-cosine fade at every cut, so that no seam clicks."""

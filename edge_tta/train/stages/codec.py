@@ -12,6 +12,7 @@ import torch
 from numpy.random import default_rng
 from torch import Tensor, nn
 
+from edge_tta.catalog import Clip
 from edge_tta.config import ModelConfig
 from edge_tta.errors import ConfigError, DataError
 from edge_tta.model.checkpoint import load_part, read_config, save_part
@@ -31,8 +32,7 @@ from edge_tta.train.codec_losses import (
     start_from_principal_components,
 )
 from edge_tta.train.coder_steps import remove_steps, without_steps
-from edge_tta.train.data.catalog import Clip
-from edge_tta.train.data.decode import ClipCache
+from edge_tta.train.data.clip_cache import ClipCache
 from edge_tta.train.track import write_examples
 
 ENVELOPE = "decoder.envelope."

@@ -12,11 +12,11 @@ from numpy.random import default_rng
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edge_tta.catalog import Clip
 from edge_tta.config import ModelConfig
 from edge_tta.errors import ConfigError
 from edge_tta.model.envelope import Envelope
-from edge_tta.train.data.catalog import Clip
-from edge_tta.train.data.decode import ClipCache
+from edge_tta.train.data.clip_cache import ClipCache
 from edge_tta.train.stages.codec import CodecStage, CodecStageConfig
 
 QUIETEST, LOUDEST = -5.0, 1.0

@@ -33,6 +33,7 @@ from edge_tta.train.batches import to_device
 from edge_tta.train.couple_data import CoupleBatch, CoupleData
 from edge_tta.train.frozen import FrozenParts
 from edge_tta.train.latents import Batch, LatentSet
+from edge_tta.train.loop import STREAM
 from edge_tta.train.public_text import PublicTextConfig
 from edge_tta.train.track import write_examples
 from edge_tta.train.wordings import TextVariety, WordingPool
@@ -187,6 +188,8 @@ class GeneratorStage:
             return objective.learner(network)
         if isinstance(objective, (IntegratedFlow, Reflow, OneStepDistillation)):
             return objective.method(network, teacher, self.config.seed)
+        if isinstance(objective, AlphaFlow):
+            return objective.method(network, teacher, self.config.reuse)
         return objective.method(network, teacher)
 
     @staticmethod
@@ -226,7 +229,8 @@ class GeneratorStage:
         """Windows of about equal length, or stored couples of one length with their own captions."""
         if isinstance(self.data, CoupleData):
             return self.data.batch(self.config.seed, step, self.config.frames)
-        number = step // self.config.reuse
+        stream, own = divmod(step, STREAM)
+        number = STREAM * stream + own // self.config.reuse
         draw = torch.rand((), generator=torch.Generator().manual_seed(self.config.seed * 2**20 + number))
         short = float(draw) < self.config.short_step_share
         cap = self.config.short_frames if short else self.config.max_frames

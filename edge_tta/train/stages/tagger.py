@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edge_tta.catalog import Clip
 from edge_tta.errors import DataError
 from edge_tta.evaluate.tagger import (
     TaggerConfig,
@@ -27,8 +28,7 @@ from edge_tta.evaluate.tagger import (
     save_tagger,
     tagger_input,
 )
-from edge_tta.train.data.catalog import Clip
-from edge_tta.train.data.decode import ClipCache
+from edge_tta.train.data.clip_cache import ClipCache
 from edge_tta.train.spectrogram_augment import AugmentConfig, augment_batch, crop, label_weights
 
 JUDGED_SECONDS = 12.0

@@ -1,15 +1,18 @@
-"""Catalogs: which clips there are, what they show and under which licence."""
+"""Catalogs: which clips there are, what they show and under which licence. Training and evaluation read the same."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_tta.errors import DataError
+
+METADATA_FILE = "metadata.csv"
 
 PERMISSIVE_LICENCES = ("cc0", "cc-by", "public-domain", "publicdomain", "mit", "bsd", "unlicense")
 """Beginnings of licence names whose clips may go into weights that are redistributed."""
@@ -39,31 +42,51 @@ class Clip:
     """99.5 % roll-off; 0 when unknown."""
 
 
-def _rows(path: Path, required: Iterable[str]) -> list[dict[str, str]]:
+def read_rows(
+    path: Path, required: Iterable[str], encoding: str = "utf-8-sig"
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Rows of a CSV file with their line numbers; what a short row lacks is "".
+
+    Raises:
+        DataError: the file cannot be read, or lacks a column.
+    """
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            reader = csv.DictReader(stream)
+        with path.open(newline="", encoding=encoding) as stream:
+            reader = csv.DictReader(stream, restval="")
             missing = [column for column in required if column not in (reader.fieldnames or ())]
             if missing:
                 raise DataError(f"{path}: missing column {', '.join(missing)}")
-            return list(reader)
+            for row in reader:
+                yield reader.line_num, row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: {error}") from error
 
 
-def _number(row: dict[str, str], column: str, path: Path) -> float:
+def number_in(row: dict[str, str], column: str, place: str) -> float:
+    """A finite number of a row, 0 where there is none.
+
+    Raises:
+        DataError: another text; ``place`` tells where.
+    """
     text = row.get(column) or "0"
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
-        raise DataError(f"{path}: column {column} holds {text!r}, expected a number") from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(f"{place}: column {column} holds {text!r}, expected a number")
+    return value
 
 
-def _inside(folder: Path, name: str, path: Path) -> Path:
-    target = folder / name
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise DataError(f"{path}: file {name!r} lies outside the folder")
-    return target
+def inside(folder: Path, name: str, place: str) -> Path:
+    """Path of a file that a table names.
+
+    Raises:
+        DataError: no name, or one that leaves the folder; ``place`` tells where.
+    """
+    if not name or "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise DataError(f"{place}: file {name!r} is no path inside the folder; it is empty or lies outside")
+    return folder / name
 
 
 def is_permissive(licence: str) -> bool:
@@ -79,22 +102,26 @@ def read_metadata_csv(folder: Path) -> list[Clip]:
 
     ``word`` is what recordings of speech have for a label: the word that is said.
 
+    Without a ``split`` a clip is for training, without a ``recording_key`` it is a recording of its own.
+
     Raises:
-        DataError: the table is missing, lacks a column or names a file outside the folder.
+        DataError: the table is missing, lacks a column or names a file outside the folder, or a clip has no label.
     """
-    path = folder / "metadata.csv"
+    path = folder / METADATA_FILE
     clips = []
-    for row in _rows(path, ("file",)):
+    for line, row in read_rows(path, ("file",)):
+        place = f"{path}:{line}"
+        file = inside(folder, row["file"], place)
         label = row.get("label") or row.get("word") or row.get("caption") or ""
         if not label:
-            raise DataError(f"{path}: {row['file']} has neither label, word nor caption")
+            raise DataError(f"{place}: {row['file']} has neither label, word nor caption")
         licence = row.get("licence") or row.get("license") or ""
         declared = row.get("licence_class") or ""
         captions = tuple(row[column] for column in ("caption", "caption_title") if row.get(column))
         clips.append(
             Clip(
                 id=row.get("id") or row["file"],
-                path=_inside(folder, row["file"], path),
+                path=file,
                 label=label,
                 captions=captions,
                 licence=licence,
@@ -105,59 +132,10 @@ def read_metadata_csv(folder: Path) -> list[Clip]:
                 split=row.get("split") or "train",
                 group=row.get("group") or "",
                 recording=row.get("recording_key") or row.get("id") or row["file"],
-                seconds=_number(row, "duration", path),
-                bandwidth_hz=_number(row, "bandwidth_hz", path),
+                seconds=number_in(row, "duration", place),
+                bandwidth_hz=number_in(row, "bandwidth_hz", place),
             )
         )
-    return clips
-
-
-def read_esc50(folder: Path, validation_fold: int = 5) -> list[Clip]:
-    """Read the ESC-50 layout: ``meta/esc50.csv`` and ``audio/``; one fold is validation.
-
-    ESC-50 as a whole is CC BY-NC, so its clips count as not permissive here.
-    """
-    path = folder / "meta" / "esc50.csv"
-    return [
-        Clip(
-            id=Path(row["filename"]).stem,
-            path=_inside(folder / "audio", row["filename"], path),
-            label=row["category"].replace("_", " "),
-            licence="CC-BY-NC-3.0",
-            source="esc50",
-            split="val" if int(_number(row, "fold", path)) == validation_fold else "train",
-            recording=row.get("src_file") or row["filename"],
-            seconds=5.0,
-        )
-        for row in _rows(path, ("filename", "fold", "category"))
-    ]
-
-
-def read_audiocaps(table: Path, audio: Path) -> list[Clip]:
-    """Read AudioCaps' table (audiocap_id, youtube_id, start_time, caption) beside local ``YOUTUBEID_START.wav`` files.
-
-    Files that are not there are left out: AudioCaps is a list of links, and many are gone.
-    """
-    clips = []
-    for row in _rows(table, ("audiocap_id", "youtube_id", "start_time", "caption")):
-        file = _inside(audio, f"{row['youtube_id']}_{row['start_time']}.wav", table)
-        if file.is_file():
-            recording = row["youtube_id"]
-            clips.append(
-                Clip(row["audiocap_id"], file, row["caption"], (row["caption"],), recording=recording)
-            )
-    return clips
-
-
-def read_clotho(table: Path, audio: Path) -> list[Clip]:
-    """Read Clotho's table (file_name, caption_1 … caption_5) beside its audio folder; absent files are left out."""
-    columns = tuple(f"caption_{number}" for number in range(1, 6))
-    clips = []
-    for row in _rows(table, ("file_name", *columns)):
-        file = _inside(audio, row["file_name"], table)
-        if file.is_file():
-            captions = tuple(row[column] for column in columns if row[column])
-            clips.append(Clip(row["file_name"], file, captions[0], captions, recording=row["file_name"]))
     return clips
 
 
@@ -171,9 +149,9 @@ def permissive(clip: Clip) -> bool:
     return clip.permissive
 
 
-def in_split(split: str) -> Callable[[Clip], bool]:
-    """Condition: belongs to a split."""
-    return lambda clip: clip.split == split
+def in_split(*splits: str) -> Callable[[Clip], bool]:
+    """Condition: belongs to one of some splits."""
+    return lambda clip: clip.split in splits
 
 
 def bandwidth_at_least(hertz: float) -> Callable[[Clip], bool]:

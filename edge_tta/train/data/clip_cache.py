@@ -1,4 +1,4 @@
-"""Decoding of any WAV, FLAC, Ogg Vorbis or Opus file to mono float32, and a memory-mapped cache of a catalog."""
+"""A memory-mapped cache of a catalog's decoded clips."""
 
 from __future__ import annotations
 
@@ -11,47 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tta.errors import DataError, MissingExtraError
-from edge_tta.train.data.catalog import Clip, catalog_digest
-
-MAX_SECONDS = 3600.0
-"""Longer files are refused: a broken header must not allocate the machine away."""
-
-
-def decode_mono(path: Path, sample_rate: int) -> NDArray[np.float32]:
-    """Decode a file to mono at a rate.
-
-    Args:
-        path: audio file libsndfile can read.
-        sample_rate: wanted rate, Hz.
-
-    Returns:
-        float32 [N], channels averaged, finite.
-
-    Raises:
-        DataError: unreadable, empty, too long or not finite; the message names the file.
-    """
-    import soundfile
-
-    try:
-        with soundfile.SoundFile(path) as stream:
-            if stream.frames > MAX_SECONDS * stream.samplerate:
-                raise DataError(f"{path}: longer than {MAX_SECONDS:.0f} s")
-            samples, rate = stream.read(dtype="float32", always_2d=True), stream.samplerate
-    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        raise DataError(f"{path}: cannot be decoded ({error})") from error
-    if len(samples) == 0:
-        raise DataError(f"{path}: holds no audio")
-    if not np.isfinite(samples).all():
-        raise DataError(f"{path}: holds NaN or infinite samples")
-    mono: NDArray[np.float32] = samples.mean(axis=1, dtype=np.float32)
-    if rate != sample_rate:
-        try:
-            import soxr
-        except ImportError as error:
-            raise MissingExtraError("train", "resampling") from error
-        mono = soxr.resample(mono, rate, sample_rate, quality="HQ").astype(np.float32)
-    return mono
+from edge_tta.catalog import Clip, catalog_digest
+from edge_tta.decode import decode_mono
+from edge_tta.errors import DataError
 
 
 class ClipCache:
