@@ -68,7 +68,8 @@ def _entry(row: dict[str, str]) -> dict[str, str]:
     if not entry["attribution"] and uploader:
         entry["attribution"] = uploader[1]
     repository, commit, path = ((row.get(name) or "").strip() for name in ("repo", "commit", "path_in_repo"))
-    if not entry["url"] and repository and commit and path:
+    # Some tables have a remark of the author's there.
+    if not entry["url"].startswith("http") and repository and commit and path:
         entry["url"] = f"https://github.com/{repository}/blob/{commit}/{path.replace(' ', '%20')}"
     return entry
 

@@ -14,7 +14,7 @@ from edge_tta.train.attributions import attributions, main
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = """id,file,label,licence,attribution,url,licence_evidence,repo,commit,path_in_repo,split
 a,a.wav,rain,CC0-1.0,,https://freesound.org/people/some_one/sounds/1/,,,,,train
-b,b.wav,rain,CC-BY-3.0,Ann,,x/y@12:authors.txt:3,x/y,1234,in a/b.ogg,train
+b,b.wav,rain,CC-BY-3.0,Ann,I made it,x/y@12:authors.txt:3,x/y,1234,in a/b.ogg,train
 c,c.wav,rain,CC-BY-4.0,,https://example.org/c,,,,,train
 d,d.wav,rain,CC-BY-4.0,Dan,https://example.org/d,,,,,val
 e,e.wav,rain,CC-BY-NC-4.0,Eve,https://example.org/e,,,,,train
