@@ -16,7 +16,7 @@ from edge_tta.errors import ConfigError
 from edge_tta.model.checkpoint import ModelCheckpoint
 from edge_tta.text import Tokenizer
 from export.bundle_text import BundleText
-from export.golden import archive, golden_arrays
+from export.golden import archive, golden_arrays, golden_frames
 from export.recipe import ExportRecipe
 from export.variant import ExportedVariant, ExportSource, VariantExporter, exporter_of
 from export.wrappers import ModelParts
@@ -56,7 +56,8 @@ def export_bundle(
             f"the tokenizer has {tokenizer.vocab_size} pieces, the model {config.text_encoder.vocab_size}"
         )
     report = on_progress or (lambda _: None)
-    source = ExportSource(parts, tokenizer, golden_arrays(parts, tokenizer), recipe.single_step, report)
+    golden = golden_arrays(parts, tokenizer, golden_frames(recipe, config.audio))
+    source = ExportSource(parts, tokenizer, golden, recipe.single_step, report)
     # All exporters and recipes first: what is missing or refused is told before an hour of work, not after it.
     exporters: dict[tuple[str, str], VariantExporter] = {}
     for variant in recipe.variants:

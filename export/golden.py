@@ -7,24 +7,44 @@ import io
 import numpy as np
 import torch
 
+from edge_tta.config import AudioSpec
+from edge_tta.errors import ConfigError
 from edge_tta.noise import gaussian_noise
 from edge_tta.text import Tokenizer
+from export.recipe import ExportRecipe
 from export.variant import Arrays
 from export.wrappers import ModelParts, stage_graphs
 
 PROMPT = "rain on a tin roof"
 FRAMES = 8
-"""Latent frames: enough to cross every receptive field's edge, small enough to ship."""
+"""Latent frames, where any number will do: enough to cross every receptive field's edge, small enough to ship."""
 GUIDANCE = 3.0
 SEED = 7
 
 
-def golden_arrays(parts: ModelParts, tokenizer: Tokenizer) -> Arrays:
-    """Inputs and eager float outputs of every stage for one short request."""
+def golden_frames(recipe: ExportRecipe, audio: AudioSpec) -> int:
+    """Latent frames that every variant of a recipe can make: the least that all which list durations have.
+
+    Raises:
+        ConfigError: they have none in common.
+    """
+    listed = [set(variant.seconds) for variant in recipe.variants if variant.seconds]
+    if not listed:
+        return FRAMES
+    shared = set.intersection(*listed)
+    if not shared:
+        raise ConfigError(
+            f"export recipe {recipe.name}: its variants have no duration in common to be checked at"
+        )
+    return audio.latent_frames(min(shared))
+
+
+def golden_arrays(parts: ModelParts, tokenizer: Tokenizer, frames: int = FRAMES) -> Arrays:
+    """Inputs and eager float outputs of every stage for one short request of so many latent frames."""
     config, stages = parts.config, stage_graphs(parts)
     ids = tokenizer.encode(PROMPT).ids[None]
-    seconds = FRAMES * config.audio.hop / config.audio.sample_rate
-    noise = gaussian_noise(SEED, (FRAMES, config.audio.latent_channels))[None]
+    seconds = frames * config.audio.hop / config.audio.sample_rate
+    noise = gaussian_noise(SEED, (frames, config.audio.latent_channels))[None]
     one = torch.ones(1)
     with torch.no_grad():
         tokens, pooled = stages["text_encoder"].module(torch.from_numpy(ids))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from edge_tta.bundle.coreml_package import MODEL_FILE, WEIGHT_FILE, WEIGHT_REFERENCE
-from edge_tta.errors import MissingExtraError
+from edge_tta.errors import BackendError, MissingExtraError
 
 _MARK = 0xDEADBEEF
 _FLOATS = {"FLOAT16": np.float16, "FLOAT32": np.float32}
@@ -30,7 +30,7 @@ Value = Tensor | str
 """Floats are float32 tensors, integers int64, truth values bool."""
 
 
-class MilError(ValueError):
+class MilError(BackendError, ValueError):
     """A package that is malformed, or that asks for something the interpreter does not know."""
 
 
