@@ -20,6 +20,7 @@ from edge_tta.errors import BackendError, MissingExtraError
 from edge_tta.runtime.apple import require_macos
 from edge_tta.runtime.backend import Floats, generator_inputs
 from edge_tta.runtime.failures import first_line
+from edge_tta.runtime.imports import import_failures
 
 COMPUTE_UNITS = {"all": "ALL", "cpu": "CPU_ONLY", "cpu+gpu": "CPU_AND_GPU", "cpu+neural-engine": "CPU_AND_NE"}
 """What Core ML may run on, and how coremltools calls it."""
@@ -42,8 +43,8 @@ class CoreMLBackend:
 
     Raises:
         MissingExtraError: coremltools is not installed.
-        BackendError: not macOS or too old, Core ML refuses a package, or a function has other inputs or outputs than
-            the manifest says.
+        BackendError: not macOS or too old, coremltools cannot be imported, Core ML refuses a package, or a function has
+            other inputs or outputs than the manifest says.
         BundleError: a file is damaged, or a package holds what the manifest does not name.
     """
 
@@ -173,10 +174,10 @@ def _import_coremltools() -> Any:
     logger = logging.getLogger("coremltools")
     level = logger.level
     logger.setLevel(logging.ERROR)
+    absent = MissingExtraError("coreml", "the coreml backend")
     try:
-        import coremltools
-    except ImportError as error:
-        raise MissingExtraError("coreml", "the coreml backend") from error
+        with import_failures("coreml", ("coremltools",), absent):
+            import coremltools
     finally:
         logger.setLevel(level)
     return coremltools

@@ -8,7 +8,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from importlib.util import find_spec
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +18,7 @@ from edge_tta.noise import gaussian_noise
 from edge_tta.runtime.backend import Floats, LoadedModel, load_bundle
 from edge_tta.runtime.failures import check_finite, stage_failures
 from edge_tta.runtime.finish import finish_waveform
+from edge_tta.runtime.imports import import_failures
 from edge_tta.runtime.request import GenerationRequest, GenerationResult, Progress, StageName, check_limits
 from edge_tta.runtime.sampler import ping_pong, sample
 from edge_tta.runtime.timings import Stopwatch
@@ -286,8 +286,8 @@ def _load_eager(source: Bundle | str | os.PathLike[str] | None, precision: str, 
         raise BackendError(f"backend eager runs fp32, not {precision}")
     if source is None or isinstance(source, Bundle):
         raise BackendError("backend eager runs a model checkpoint: give its directory in place of a bundle")
-    if find_spec("torch") is None:
-        raise MissingExtraError("train", "the eager backend")
-    from edge_tta.runtime.eager_backend import load_checkpoint
+    absent = MissingExtraError("train", "the eager backend")
+    with import_failures("eager", ("torch", "safetensors"), absent):
+        from edge_tta.runtime.eager_backend import load_checkpoint
 
     return load_checkpoint(source, threads)
