@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import numbers
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,10 +37,15 @@ class Audio:
     """Hz."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.samples, np.ndarray):
+            raise RequestError(f"samples of audio must be a NumPy array, got {type(self.samples).__name__}")
         if self.samples.ndim != 2 or self.samples.dtype != np.float32 or len(self.samples) == 0:
             raise RequestError(
                 f"audio must be float32 [channels, frames], got {self.samples.dtype} {self.samples.shape}"
             )
+        rate = self.sample_rate
+        if isinstance(rate, bool) or not isinstance(rate, numbers.Integral):
+            raise RequestError(f"the sample rate of audio must be a whole number, got {type(rate).__name__}")
         if self.sample_rate < 1:
             raise RequestError(f"the sample rate of audio must be at least 1 Hz, got {self.sample_rate}")
         if not np.isfinite(self.samples).all():
@@ -77,14 +84,19 @@ class Audio:
             OutputError: unknown suffix or sample format, a comment longer than ``MAX_COMMENT_BYTES``, or a rate or
                 channel count the format cannot hold.
         """
+        for name, value in (("suffix", suffix), ("sample format", subtype), ("comment", comment)):
+            if not isinstance(value, str):
+                raise OutputError(f"the {name} of a sound file must be text, got {type(value).__name__}")
         if suffix.lower() not in FORMATS:
             raise OutputError(f"cannot write '{suffix}' files; use {' or '.join(FORMATS)}")
         if subtype not in SUBTYPES:
             raise OutputError(f"unknown sample format '{subtype}'; use {' or '.join(SUBTYPES)}")
-        if len(comment.encode()) > MAX_COMMENT_BYTES:
-            raise OutputError(
-                f"a comment has at most {MAX_COMMENT_BYTES} bytes, this one {len(comment.encode())}"
-            )
+        try:
+            size = len(comment.encode())
+        except UnicodeEncodeError:
+            raise OutputError("the comment is not valid Unicode: it holds a lone surrogate") from None
+        if size > MAX_COMMENT_BYTES:
+            raise OutputError(f"a comment has at most {MAX_COMMENT_BYTES} bytes, this one {size}")
         kind = FORMATS[suffix.lower()]
         stored = SUBTYPES["s16" if kind == "FLAC" else subtype]
         data: NDArray[Any] = self.samples.T
@@ -126,16 +138,23 @@ def _without_clock(wav: bytes) -> bytes:
     return wav
 
 
-def write_audio(audio: Audio, path: Path, subtype: str = "s16", comment: str = "") -> None:
+def write_audio(audio: Audio, path: str | os.PathLike[str], subtype: str = "s16", comment: str = "") -> None:
     """Write a WAV or FLAC file atomically; on any failure nothing is left behind.
 
     Raises:
-        OutputError: unknown suffix, missing or unwritable directory, full disk.
+        RequestError: ``audio`` is no ``Audio``.
+        OutputError: no path, unknown suffix, missing or unwritable directory, full disk.
     """
-    write_file(path, audio.to_bytes(path.suffix, subtype, comment))
+    if not isinstance(audio, Audio):
+        raise RequestError(f"what is written must be an Audio, got {type(audio).__name__}")
+    try:
+        target = Path(path)
+    except TypeError:
+        raise OutputError(f"a sound file needs a path, got {type(path).__name__}") from None
+    write_file(target, audio.to_bytes(target.suffix, subtype, comment))
 
 
-def read_audio(path: Path) -> Audio:
+def read_audio(path: str | os.PathLike[str]) -> Audio:
     """Read any file libsndfile can, at its own rate and channel count.
 
     Raises:
@@ -143,6 +162,9 @@ def read_audio(path: Path) -> Audio:
     """
     import soundfile
 
+    if not isinstance(path, (str, os.PathLike)):
+        # libsndfile would take a number for an open file.
+        raise DataError(f"a sound file needs a path, got {type(path).__name__}")
     try:
         with soundfile.SoundFile(path) as stream:
             # A header may claim any length; the memory for it would be taken before the first sample is read.

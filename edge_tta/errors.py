@@ -33,7 +33,11 @@ class MissingExtraError(EdgeTTAError):
 
     def __init__(self, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs the '{extra}' extra: pip install 'edge-tta[{extra}]'")
-        self.extra = extra
+        self.extra, self.purpose = extra, purpose
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
+        # An exception is copied to another process by its message alone, which is not what this one is made of.
+        return type(self), (self.extra, self.purpose)
 
 
 class OutputError(EdgeTTAError):

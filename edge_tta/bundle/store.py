@@ -133,6 +133,8 @@ class Bundle:
 
 
 def _resolve(source: str | os.PathLike[str] | None) -> Path:
+    if source is not None and not isinstance(source, (str, os.PathLike)):
+        raise BundleError(f"a bundle is a name or a directory, got {type(source).__name__}")
     known = shipped_bundles()
     name = DEFAULT_BUNDLE if source is None else os.fspath(source)
     if name in known:

@@ -23,6 +23,8 @@ BUNDLE_BACKENDS = ("ort", "executorch", "coreml")
 """Backends that run a bundle's variants, best first: the order in which "auto" looks."""
 PACKAGES = {"ort": "onnxruntime", "coreml": "coremltools", "executorch": "executorch"}
 """What a backend is a part of."""
+COMPUTE_UNITS = {"all": "ALL", "cpu": "CPU_ONLY", "cpu+gpu": "CPU_AND_GPU", "cpu+neural-engine": "CPU_AND_NE"}
+"""What Core ML may run on, and how coremltools calls it."""
 
 
 class Backend(Protocol):
@@ -126,6 +128,16 @@ def unavailable(variant: Variant) -> str | None:
     return None if find_spec(package) is not None else f"the package {package} is not installed"
 
 
+def check_compute_units(compute_units: str) -> None:
+    """Refuse unknown compute units, also where another backend runs that has no such choice.
+
+    Raises:
+        BackendError: lists those there are.
+    """
+    if not isinstance(compute_units, str) or compute_units not in COMPUTE_UNITS:
+        raise BackendError(f"unknown compute units '{compute_units}'; there are {', '.join(COMPUTE_UNITS)}")
+
+
 def load_bundle(
     bundle: Bundle, backend: str, precision: str, threads: int, compute_units: str = "all"
 ) -> LoadedModel:
@@ -136,7 +148,7 @@ def load_bundle(
         backend: one of ``BUNDLE_BACKENDS``, or "auto".
         precision: one that the bundle has a variant in.
         threads: threads a stage may use.
-        compute_units: what Core ML may run on; see ``CoreMLBackend``.
+        compute_units: what Core ML may run on, one of ``COMPUTE_UNITS``.
 
     Raises:
         BackendError: no such variant, or the backend refuses it.

@@ -18,12 +18,10 @@ from edge_tta.bundle.coreml_package import package_of
 from edge_tta.bundle.manifest import STAGES, StageFile, Variant
 from edge_tta.errors import BackendError, MissingExtraError
 from edge_tta.runtime.apple import require_macos
-from edge_tta.runtime.backend import Floats, generator_inputs
+from edge_tta.runtime.backend import COMPUTE_UNITS, Floats, check_compute_units, generator_inputs
 from edge_tta.runtime.failures import first_line
 from edge_tta.runtime.imports import import_failures
 
-COMPUTE_UNITS = {"all": "ALL", "cpu": "CPU_ONLY", "cpu+gpu": "CPU_AND_GPU", "cpu+neural-engine": "CPU_AND_NE"}
-"""What Core ML may run on, and how coremltools calls it."""
 Predict = Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]]
 """A function of a package: outputs by name of inputs by name."""
 # Compiling writes to places that all instances share.
@@ -53,10 +51,7 @@ class CoreMLBackend:
     """Core ML has no setting for threads."""
 
     def __init__(self, bundle: Bundle, variant: str, compute_units: str = "all") -> None:
-        if compute_units not in COMPUTE_UNITS:
-            raise BackendError(
-                f"coreml: unknown compute units '{compute_units}'; there are {', '.join(COMPUTE_UNITS)}"
-            )
+        check_compute_units(compute_units)
         self._require()
         coremltools = _import_coremltools()
         described = bundle.variants[variant]

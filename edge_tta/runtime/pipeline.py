@@ -7,19 +7,26 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Self
 
 from edge_tta.audio import Audio
 from edge_tta.bundle import Bundle
-from edge_tta.errors import BackendError, Cancelled, MissingExtraError, RequestError
+from edge_tta.errors import BackendError, Cancelled, ConfigError, MissingExtraError, RequestError
 from edge_tta.noise import gaussian_noise
-from edge_tta.runtime.backend import Floats, LoadedModel, load_bundle
+from edge_tta.runtime.backend import Floats, LoadedModel, check_compute_units, load_bundle
 from edge_tta.runtime.failures import check_finite, stage_failures
 from edge_tta.runtime.finish import finish_waveform
 from edge_tta.runtime.imports import import_failures
-from edge_tta.runtime.request import GenerationRequest, GenerationResult, Progress, StageName, check_limits
+from edge_tta.runtime.request import (
+    GenerationRequest,
+    GenerationResult,
+    Progress,
+    StageName,
+    check_limits,
+    whole_number,
+)
 from edge_tta.runtime.sampler import ping_pong, sample
 from edge_tta.runtime.timings import Stopwatch
 
@@ -41,11 +48,9 @@ def checked_threads(threads: int | None) -> int:
     """Threads to use when ``threads`` are asked for; None for the default.
 
     Raises:
-        RequestError: out of range.
+        RequestError: no whole number, or out of range.
     """
-    if threads is not None and not 1 <= threads <= MAX_THREADS:
-        raise RequestError(f"threads {threads} is out of range: allowed are 1 to {MAX_THREADS}")
-    return threads or default_threads()
+    return default_threads() if threads is None else whole_number("threads", threads, 1, MAX_THREADS)
 
 
 class _Call:
@@ -96,13 +101,14 @@ class TextToAudio:
 
         Raises:
             BundleError: the bundle is unknown, or one of the files that are used is damaged.
-            BackendError: the bundle has no such variant, or the backend refuses it.
+            BackendError: the bundle has no such variant, the backend refuses it, or the compute units are unknown.
             MissingExtraError: the backend's package is not installed.
             ConfigError: the checkpoint for the eager backend is incomplete or damaged.
-            RequestError: threads out of range.
+            RequestError: threads are no whole number, or out of range.
         """
         started = time.perf_counter()
         count = checked_threads(threads)
+        check_compute_units(compute_units)
         if backend == "eager":
             model = _load_eager(bundle, precision, count)
         else:
@@ -133,11 +139,13 @@ class TextToAudio:
             on_progress: called before every stage and every step; returning False cancels.
 
         Raises:
-            RequestError: the request cannot be served; the message names field, value and range.
+            RequestError: no request, or one that cannot be served; the message names field, value and range.
             BackendError: a stage failed (the message names it), or the pipeline is or was closed.
             Cancelled: ``on_progress`` or ``cancel`` asked to stop.
         """
-        request = GenerationRequest(request) if isinstance(request, str) else request
+        if isinstance(request, (list, tuple)):
+            raise RequestError(f"generate makes one sound, got a {type(request).__name__}; use generate_many")
+        request = _as_request(request)
         if request.count != 1:
             raise RequestError(f"count {request.count}: generate makes one sound; use generate_many")
         return next(self.generate_many(request, on_progress=on_progress))
@@ -160,10 +168,11 @@ class TextToAudio:
         Raises:
             RequestError, BackendError, Cancelled: as in ``generate``.
         """
-        several = [requests] if isinstance(requests, (GenerationRequest, str)) else list(requests)
+        if on_progress is not None and not callable(on_progress):
+            raise RequestError(f"on_progress must be a function, got {type(on_progress).__name__}")
+        several = requests if _is_many(requests) else [requests]
         singles = []
-        for given in several:
-            request = GenerationRequest(given) if isinstance(given, str) else given
+        for request in map(_as_request, several):
             check_limits(request, self._model.audio, self._model.generation)
             singles += [
                 dataclasses.replace(request, seed=request.seed + i, count=1) for i in range(request.count)
@@ -281,11 +290,26 @@ class TextToAudio:
         )
 
 
+def _is_many(requests: object) -> bool:
+    """Whether to go through requests one by one; the keys of a mapping would be no prompts."""
+    return isinstance(requests, Iterable) and not isinstance(requests, (str, bytes, Mapping))
+
+
+def _as_request(given: object) -> GenerationRequest:
+    if isinstance(given, GenerationRequest):
+        return given
+    if isinstance(given, str):
+        return GenerationRequest(given)
+    raise RequestError(f"a request is a GenerationRequest or a prompt, got {type(given).__name__}")
+
+
 def _load_eager(source: Bundle | str | os.PathLike[str] | None, precision: str, threads: int) -> LoadedModel:
     if precision != "fp32":
         raise BackendError(f"backend eager runs fp32, not {precision}")
     if source is None or isinstance(source, Bundle):
         raise BackendError("backend eager runs a model checkpoint: give its directory in place of a bundle")
+    if not isinstance(source, (str, os.PathLike)):
+        raise ConfigError(f"a checkpoint is a directory, got {type(source).__name__}")
     absent = MissingExtraError("train", "the eager backend")
     with import_failures("eager", ("torch", "safetensors"), absent):
         from edge_tta.runtime.eager_backend import load_checkpoint

@@ -52,7 +52,7 @@ class GenerationRequest:
             if self.guidance < 0:
                 raise RequestError(f"guidance {self.guidance:g} is out of range: it must be at least 0")
         for name, low, high in (("seed", 0, MAX_SEED), ("steps", 1, MAX_STEPS), ("count", 1, MAX_COUNT)):
-            object.__setattr__(self, name, _integer(name, getattr(self, name), low, high))
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), low, high))
         if self.seed + self.count - 1 > MAX_SEED:
             raise RequestError(
                 f"seed {self.seed} leaves no room for count {self.count}: the last seed is {MAX_SEED}"
@@ -90,18 +90,29 @@ def _number(name: str, value: object) -> float:
     # NumPy scalars are welcome and become plain Python numbers, so that a request compares and serialises simply.
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise RequestError(f"{name} must be a number, got {type(value).__name__}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise RequestError(f"{name} is out of range: it is larger than any floating-point number") from None
     if not math.isfinite(number):
         raise RequestError(f"{name} must be a finite number, got {number}")
     return number
 
 
-def _integer(name: str, value: object, low: int, high: int) -> int:
+def whole_number(name: str, value: object, low: int, high: int) -> int:
+    """A whole number of a range as a plain int; NumPy's are welcome.
+
+    Raises:
+        RequestError: names what is given and what is allowed.
+    """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise RequestError(f"{name} must be a whole number, got {type(value).__name__}")
     integer = int(value)
     if not low <= integer <= high:
-        raise RequestError(f"{name} {integer} is out of range: allowed are {low} to {high}")
+        # Python refuses to write out numbers of thousands of digits.
+        bits = integer.bit_length()
+        shown = str(integer) if bits <= 128 else f"of {bits} bits"
+        raise RequestError(f"{name} {shown} is out of range: allowed are {low} to {high}")
     return integer
 
 
