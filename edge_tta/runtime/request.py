@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -57,6 +58,30 @@ class GenerationRequest:
             raise RequestError(
                 f"seed {self.seed} leaves no room for count {self.count}: the last seed is {MAX_SEED}"
             )
+
+
+def as_request(given: object) -> GenerationRequest:
+    """A request, or that of a bare prompt.
+
+    Raises:
+        RequestError: neither of both.
+    """
+    if isinstance(given, GenerationRequest):
+        return given
+    if isinstance(given, str):
+        return GenerationRequest(given)
+    raise RequestError(f"a request is a GenerationRequest or a prompt, got {type(given).__name__}")
+
+
+def as_requests(given: object) -> list[GenerationRequest]:
+    """Requests of one or of any number of requests and bare prompts.
+
+    Raises:
+        RequestError: something else is given, or among them.
+    """
+    # The keys of a mapping would be no prompts.
+    several = isinstance(given, Iterable) and not isinstance(given, (str, bytes, Mapping))
+    return [as_request(one) for one in given] if several else [as_request(given)]  # type: ignore[attr-defined]
 
 
 def check_limits(request: GenerationRequest, audio: AudioSpec, limits: Generation) -> None:
@@ -121,7 +146,7 @@ class Progress:
     """Where a call is; passed to ``on_progress``, which may return False to cancel."""
 
     stage: StageName
-    """Stage that is about to run."""
+    """Stage that is about to run; at the end, when fraction is 1, the one that ran last."""
     fraction: float
     """Share of the whole call's stages that have run, 0 .. 1."""
     item: int
