@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_tta.audio import FORMATS, write_audio
+from edge_tta.cli.console import say_bytes
 from edge_tta.errors import OutputError
 from edge_tta.runtime.request import GenerationRequest, GenerationResult
 
@@ -40,7 +41,7 @@ class Targets:
                 raise OutputError(
                     f"standard output takes one sound, {len(requests)} were asked for; use -o DIRECTORY"
                 )
-            if sys.stdout.isatty():
+            if sys.stdout is not None and sys.stdout.isatty():
                 raise OutputError("standard output is a terminal; redirect it, or use -o FILE")
             return cls((Path("-"),), is_stdout=True)
         path = Path(output) if output is not None else Path("." if several else DEFAULT_FILE)
@@ -63,23 +64,13 @@ class Targets:
         """
         comment = json.dumps({"edge_tta": result.recipe()}, allow_nan=False)
         if self.is_stdout:
-            _write_stdout(result.audio.to_bytes(".wav", comment=comment))
+            say_bytes(result.audio.to_bytes(".wav", comment=comment))
             return
         try:
             target.parent.mkdir(exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot make directory {target.parent}: {error.strerror or error}") from error
         write_audio(result.audio, target, comment=comment)
-
-
-def _write_stdout(data: bytes) -> None:
-    try:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    except OSError as error:
-        # What is still buffered cannot be written either; Python would complain again when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise OutputError(f"cannot write to standard output: {error.strerror or error}") from error
 
 
 def _names(requests: list[GenerationRequest]) -> list[str]:

@@ -44,7 +44,7 @@ GROUPS = ("listen", "quantize", "recipes")
 @cache
 def help_text(*verbs: str) -> str:
     """Help page of a verb, or of a verb of a group; an unknown one fails."""
-    code = "from edge_tta.cli.main import main; main()"
+    code = "from edge_tta.cli.start import main; main()"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
     command = [sys.executable, "-c", code, *verbs, "--help"]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from edge_tta.cli.main import Terminated, app
+from edge_tta.cli.main import app
+from edge_tta.cli.start import Terminated
 from edge_tta.errors import BackendError, MissingExtraError, interrupt_behind
 from edge_tta.runtime import TextToAudio
 from edge_tta.runtime.coreml_backend import _import_coremltools
