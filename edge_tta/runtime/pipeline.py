@@ -276,9 +276,9 @@ class TextToAudio:
                     f"{backend.name}: decoder made {waveform.shape}, expected (1, {model.audio.channels}, >= {count})"
                 )
             check_finite(waveform, backend, "decoder")
-            samples, remarks = finish_waveform(waveform[0], count, model.audio.sample_rate)
+            finished = finish_waveform(waveform[0], count, model.audio.sample_rate)
         return GenerationResult(
-            audio=Audio(samples, model.audio.sample_rate),
+            audio=Audio(finished.samples, model.audio.sample_rate),
             request=request,
             guidance=guidance,
             timings=call.watch.timings(self._load_seconds),
@@ -286,7 +286,8 @@ class TextToAudio:
             backend=backend.name,
             precision=backend.precision,
             threads=backend.threads,
-            warnings=(*warnings, *remarks),
+            warnings=(*warnings, *finished.warnings),
+            gain=finished.gain,
         )
 
 

@@ -174,7 +174,11 @@ class GenerationResult:
     threads: int
     """Threads a stage could use."""
     warnings: tuple[str, ...] = ()
-    """What the caller should know: tokens left out, level reduced, silence."""
+    """What the caller should know: tokens left out, an offset taken out, a peak far above full scale, silence. That a
+    sound was merely scaled down to full scale is told by ``gain`` alone."""
+    gain: float = 1.0
+    """Linear factor that was applied to keep the sound within full scale; 1 if none was. What the decoder made is
+    audio / gain, but for an offset and the fades: so levels of different sounds can be compared."""
 
     @property
     def seed(self) -> int:
@@ -207,6 +211,7 @@ class GenerationResult:
             "sample_rate": self.audio.sample_rate,
             "channels": self.audio.channels,
             "peak": self.audio.peak,
+            "gain": self.gain,
             "timings": self.timings.as_dict(),
             "real_time_factor": self.timings.real_time_factor(self.audio.seconds),
             "warnings": list(self.warnings),

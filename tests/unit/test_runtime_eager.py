@@ -91,7 +91,7 @@ def test_ping_pong_of_the_runtime_is_that_of_training() -> None:
     with torch.no_grad():
         assert tiny.codec is not None
         expected = tiny.codec.decode(trained)[0].numpy()
-    finished, _ = finish_waveform(expected, sound.audio.frames, sound.audio.sample_rate)
+    finished, *_ = finish_waveform(expected, sound.audio.frames, sound.audio.sample_rate)
     assert signal_to_noise_db(finished, sound.audio.samples) > 40
     assert signal_to_noise_db(finished, walked.audio.samples) < 20
 

@@ -82,7 +82,8 @@ def tone(frames: int, amplitude: float, channels: int = 1) -> Floats:
 def test_finish_trims_fades_and_leaves_the_middle_alone() -> None:
     raw = tone(44100 + 500, 0.5, channels=2)
     before = raw.copy()
-    samples, warnings = finish_waveform(raw, 44100, 44100)
+    samples, warnings, gain = finish_waveform(raw, 44100, 44100)
+    assert gain == 1.0
     assert samples.shape == (2, 44100) and samples.dtype == np.float32 and samples.flags.c_contiguous
     assert warnings == []
     fade = 221  # 5 ms, rounded
@@ -94,30 +95,33 @@ def test_finish_trims_fades_and_leaves_the_middle_alone() -> None:
 
 @pytest.mark.parametrize("amplitude", [1.01, 3.0, 9.9, 10.1, 1e6])
 def test_finish_scales_down_what_is_too_loud_and_tells_what_is_far_too_loud(amplitude: float) -> None:
-    samples, warnings = finish_waveform(tone(44100, amplitude), 44100, 44100)
+    samples, warnings, gain = finish_waveform(tone(44100, amplitude), 44100, 44100)
     assert 0.999 < np.abs(samples).max() <= 1.0
+    assert gain == pytest.approx(1 / amplitude, rel=1e-4)
+    middle = slice(300, -300)
+    np.testing.assert_allclose(samples[:, middle], gain * tone(44100, amplitude)[:, middle], atol=1e-6)
     told = f"the sound peaked at {20 * math.log10(amplitude):+.1f} dBFS and was scaled down to fit"
     assert warnings == ([told] if amplitude > 10 else [])
 
 
 def test_finish_removes_an_offset_and_tells_a_large_one() -> None:
-    samples, warnings = finish_waveform(tone(44100, 0.3) + np.float32(0.4), 44100, 44100)
+    samples, warnings, _ = finish_waveform(tone(44100, 0.3) + np.float32(0.4), 44100, 44100)
     assert abs(samples.mean()) < 1e-3
     assert warnings == ["the sound had a constant offset of 0.4, which was removed"]
-    samples, warnings = finish_waveform(tone(44100, 0.3) + np.float32(0.01), 44100, 44100)
+    samples, warnings, _ = finish_waveform(tone(44100, 0.3) + np.float32(0.01), 44100, 44100)
     assert abs(samples.mean()) < 1e-3
     assert warnings == []
 
 
 def test_finish_reports_silence() -> None:
-    samples, warnings = finish_waveform(np.zeros((1, 3000), np.float32), 2205, 44100)
+    samples, warnings, _ = finish_waveform(np.zeros((1, 3000), np.float32), 2205, 44100)
     assert warnings == ["the sound is silent"]
     assert not samples.any()
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 300])
 def test_finish_of_sounds_shorter_than_two_fades(frames: int) -> None:
-    samples, _ = finish_waveform(tone(frames, 0.5), frames, 44100)
+    samples, *_ = finish_waveform(tone(frames, 0.5), frames, 44100)
     assert samples.shape == (1, frames) and np.isfinite(samples).all()
 
 

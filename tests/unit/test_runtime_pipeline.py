@@ -319,6 +319,16 @@ def test_loud_silent_and_offset_sounds_are_put_right_with_a_warning(model: TextT
         assert result.audio.peak <= 1.0 and abs(result.audio.samples.mean()) < 1e-3
 
 
+@pytest.mark.parametrize("peak", [0.5, 2.0])
+def test_level_is_told_and_never_warned_of(model: TextToAudio, peak: float) -> None:
+    request = GenerationRequest("wind", seconds=SHORT)
+    scaled = with_fault(model, "decoder", lambda w: w / np.abs(w).max() * np.float32(peak))
+    result = scaled.generate(request)
+    expected = 1.0 if peak <= 1 else 1 / peak
+    assert result.gain == pytest.approx(expected, rel=1e-3) and result.warnings == ()
+    assert result.as_dict()["gain"] == result.gain
+
+
 def test_warmup_makes_a_real_sound(model: TextToAudio) -> None:
     seen: list[str] = []
     warm = with_fault(model, "decoder", lambda w: seen.append("decoder") or w)

@@ -92,4 +92,4 @@ def test_result_as_plain_values() -> None:
     assert document["real_time_factor"] == 0.5
     assert (document["frames"], document["sample_rate"], document["peak"]) == (22050, 44100, 0.5)
     assert document["timings"]["peak_rss_bytes"] == 7
-    assert document["warnings"] == ["quiet"]
+    assert document["warnings"] == ["quiet"] and document["gain"] == 1.0
