@@ -97,7 +97,7 @@ def test_finish_trims_fades_and_leaves_the_middle_alone() -> None:
 def test_finish_scales_down_what_is_too_loud_and_tells_what_is_far_too_loud(amplitude: float) -> None:
     samples, warnings, gain = finish_waveform(tone(44100, amplitude), 44100, 44100)
     assert 0.999 < np.abs(samples).max() <= 1.0
-    assert gain == pytest.approx(1 / amplitude, rel=1e-4)
+    assert gain == pytest.approx(1 / amplitude, rel=1e-3)
     middle = slice(300, -300)
     np.testing.assert_allclose(samples[:, middle], gain * tone(44100, amplitude)[:, middle], atol=1e-6)
     told = f"the sound peaked at {20 * math.log10(amplitude):+.1f} dBFS and was scaled down to fit"
