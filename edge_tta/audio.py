@@ -8,7 +8,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,8 +77,8 @@ class Audio:
         Args:
             suffix: ".wav" or ".flac".
             subtype: "s16" (rounded, 1.0 becomes 32767, clipped beyond) or "f32"; FLAC is always s16.
-            comment: stored in the file's comment field (ICMT of a WAV) if not empty. Of a WAV, libsndfile itself
-                reads back no comment beyond about 2 KiB; the chunk is whole all the same.
+            comment: stored in the file's comment field (ICMT of a WAV, in UTF-8) if not empty. ``read_comment`` gives
+                it back; libsndfile reads none beyond about 2 KiB from a WAV.
 
         Raises:
             OutputError: unknown suffix or sample format, a comment longer than ``MAX_COMMENT_BYTES``, or a rate or
@@ -162,9 +162,7 @@ def read_audio(path: str | os.PathLike[str]) -> Audio:
     """
     import soundfile
 
-    if not isinstance(path, (str, os.PathLike)):
-        # libsndfile would take a number for an open file.
-        raise DataError(f"a sound file needs a path, got {type(path).__name__}")
+    _check_path(path)
     try:
         with soundfile.SoundFile(path) as stream:
             # A header may claim any length; the memory for it would be taken before the first sample is read.
@@ -179,3 +177,52 @@ def read_audio(path: str | os.PathLike[str]) -> Audio:
     if len(samples) == 0 or not np.isfinite(samples).all():
         raise DataError(f"{path}: holds no audio, or samples that are not finite")
     return Audio(np.ascontiguousarray(samples.T), rate)
+
+
+def read_comment(path: str | os.PathLike[str]) -> str:
+    """Comment of a sound file, whatever its length; empty where there is none.
+
+    Raises:
+        DataError: missing, unreadable, no sound file, or a comment longer than ``MAX_COMMENT_BYTES``.
+    """
+    import soundfile
+
+    _check_path(path)
+    try:
+        with open(path, "rb") as stream:
+            head = stream.read(12)
+            # libsndfile passes over lists of more than 2 KiB.
+            if head[:4] == b"RIFF" and head[8:] == b"WAVE":
+                return _wav_comment(stream)
+        with soundfile.SoundFile(path) as sound:
+            return str(sound.comment)
+    except (soundfile.LibsndfileError, OSError, RuntimeError, ValueError) as error:
+        raise DataError(f"{path}: its comment cannot be read ({error})") from error
+
+
+def _wav_comment(stream: BinaryIO) -> str:
+    """ICMT of the INFO list among the chunks that follow (Multimedia Programming Interface and Data Specifications).
+
+    Raises:
+        ValueError: it is too long, or no UTF-8.
+    """
+    while len(header := stream.read(8)) == 8:
+        size = int.from_bytes(header[4:], "little")
+        end = stream.tell() + size + size % 2
+        if header[:4] == b"LIST" and stream.read(4) == b"INFO":
+            while stream.tell() + 8 <= end and len(header := stream.read(8)) == 8:
+                size = int.from_bytes(header[4:], "little")
+                if header[:4] == b"ICMT":
+                    # Its end is marked by a zero, and filled with another one to an even length.
+                    if size > MAX_COMMENT_BYTES + 2:
+                        raise ValueError(f"{size} bytes, at most {MAX_COMMENT_BYTES} are read")
+                    return stream.read(size).rstrip(b"\0").decode()
+                stream.seek(size + size % 2, os.SEEK_CUR)
+        stream.seek(end)
+    return ""
+
+
+def _check_path(path: object) -> None:
+    if not isinstance(path, (str, os.PathLike)):
+        # libsndfile would take a number for an open file.
+        raise DataError(f"a sound file needs a path, got {type(path).__name__}")

@@ -42,6 +42,9 @@ def generate(
         str | None,
         typer.Option(help="Bundle folder or name (checkpoint folder for eager); the shipped one by default."),
     ] = None,
+    no_comment: Annotated[
+        bool, typer.Option("--no-comment", help="Do not store prompt and settings in the file.")
+    ] = False,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print everything about the result as JSON.")
     ] = False,
@@ -58,7 +61,7 @@ def generate(
     requests = make_requests(
         prompt, file, DEFAULT_PROMPT, seconds=seconds, seed=seed, steps=steps, guidance=guidance, count=count
     )
-    targets = Targets.resolve(output, requests)
+    targets = Targets.resolve(output, requests, with_comment=not no_comment)
     talk = note if targets.is_stdout else say
     records = []
     with TextToAudio.open(

@@ -23,14 +23,19 @@ class Targets:
 
     paths: tuple[Path, ...]
     is_stdout: bool = False
+    with_comment: bool = True
+    """Whether files say in their comment how to make them again."""
 
     @classmethod
-    def resolve(cls, output: str | None, requests: list[GenerationRequest]) -> Targets:
+    def resolve(
+        cls, output: str | None, requests: list[GenerationRequest], with_comment: bool = True
+    ) -> Targets:
         """Decide file names.
 
         Args:
             output: as given with ``-o``. None: ``edge-tta.wav``, or one file per sound in the working directory.
             requests: one per sound.
+            with_comment: whether the files say in their comment how to make them again.
 
         Raises:
             OutputError: the output cannot take the sounds.
@@ -43,7 +48,7 @@ class Targets:
                 )
             if sys.stdout is not None and sys.stdout.isatty():
                 raise OutputError("standard output is a terminal; redirect it, or use -o FILE")
-            return cls((Path("-"),), is_stdout=True)
+            return cls((Path("-"),), is_stdout=True, with_comment=with_comment)
         path = Path(output) if output is not None else Path("." if several else DEFAULT_FILE)
         is_directory = output is not None and (output.endswith(("/", os.sep)) or path.is_dir())
         if several and not is_directory:
@@ -52,17 +57,20 @@ class Targets:
             is_directory = True
         if not is_directory:
             _check_file(path)
-            return cls((path,))
+            return cls((path,), with_comment=with_comment)
         _check_directory(path)
-        return cls(tuple(path / name for name in _names(requests)))
+        return cls(tuple(path / name for name in _names(requests)), with_comment=with_comment)
 
     def write(self, target: Path, result: GenerationResult) -> None:
-        """Write one sound, whole or not at all; its comment says how to make it again.
+        """Write one sound, whole or not at all.
 
         Raises:
             OutputError: disk full, not writable.
         """
-        comment = json.dumps({"edge_tta": result.recipe()}, allow_nan=False)
+        comment = ""
+        if self.with_comment:
+            # Not in ASCII, which takes six letters for one of most scripts.
+            comment = json.dumps({"edge_tta": result.recipe()}, allow_nan=False, ensure_ascii=False)
         if self.is_stdout:
             say_bytes(result.audio.to_bytes(".wav", comment=comment))
             return

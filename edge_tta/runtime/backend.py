@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_tta import __version__
 from edge_tta.bundle import Bundle
 from edge_tta.bundle.manifest import Generation, Variant
 from edge_tta.config import AudioSpec
@@ -126,6 +130,16 @@ def unavailable(variant: Variant) -> str | None:
             return str(error)
     package = PACKAGES[variant.backend]
     return None if find_spec(package) is not None else f"the package {package} is not installed"
+
+
+def package_versions(backend: str) -> dict[str, str]:
+    """Versions of this package and of the one that a loaded backend is a part of, as far as it tells."""
+    package = {**PACKAGES, "eager": "torch"}.get(backend, "")
+    found = getattr(sys.modules.get(package), "__version__", None)
+    if found is None:
+        with contextlib.suppress(PackageNotFoundError, ValueError):
+            found = version(package)
+    return {"edge_tta": __version__} | ({package: str(found)} if found is not None else {})
 
 
 def check_compute_units(compute_units: str) -> None:

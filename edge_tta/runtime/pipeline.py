@@ -16,7 +16,7 @@ from edge_tta.audio import Audio
 from edge_tta.bundle import Bundle
 from edge_tta.errors import BackendError, ConfigError, MissingExtraError, RequestError
 from edge_tta.noise import gaussian_noise
-from edge_tta.runtime.backend import Floats, LoadedModel, check_compute_units, load_bundle
+from edge_tta.runtime.backend import Floats, LoadedModel, check_compute_units, load_bundle, package_versions
 from edge_tta.runtime.calls import Call, OnProgress
 from edge_tta.runtime.failures import check_finite, stage_failures
 from edge_tta.runtime.finish import finish_waveform
@@ -64,6 +64,7 @@ class TextToAudio:
     def __init__(self, model: LoadedModel, load_seconds: float = 0.0) -> None:
         self._model = model
         self._load_seconds = load_seconds
+        self._versions = package_versions(model.backend.name)
         self._turns = Turns()
         self._closed = threading.Event()
         self._calls: set[Call] = set()
@@ -288,6 +289,7 @@ class TextToAudio:
             threads=backend.threads,
             warnings=(*warnings, *finished.warnings),
             gain=finished.gain,
+            versions=self._versions,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from edge_tta.audio import Audio
@@ -179,6 +179,8 @@ class GenerationResult:
     gain: float = 1.0
     """Linear factor that was applied to keep the sound within full scale; 1 if none was. What the decoder made is
     audio / gain, but for an offset and the fades: so levels of different sounds can be compared."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Versions by package: this one's and the backend's."""
 
     @property
     def seed(self) -> int:
@@ -201,6 +203,7 @@ class GenerationResult:
             "backend": self.backend,
             "precision": self.precision,
             "threads": self.threads,
+            "versions": dict(self.versions),
         }
 
     def as_dict(self) -> dict[str, Any]:

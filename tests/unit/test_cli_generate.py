@@ -16,8 +16,10 @@ import pytest
 import soundfile
 from typer.testing import CliRunner, Result
 
+from edge_tta.audio import read_comment
 from edge_tta.cli.main import app
 from edge_tta.runtime import GenerationRequest, TextToAudio
+from edge_tta.text import MAX_PROMPT_BYTES
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +85,38 @@ def test_a_sound_can_be_made_again_from_its_own_comment(toy_bundle: Path) -> Non
     ]
     again += ["--guidance", str(recipe["guidance"]), "--precision", recipe["precision"]]
     assert generate(toy_bundle, recipe["prompt"], *again, "-o", "again.wav").exit_code == 0
+    assert Path("again.wav").read_bytes() == Path("first.wav").read_bytes()
+
+
+@pytest.mark.parametrize("prompt", ["雨の音" * 300, "rain on a tin roof " * 200, '"quoted"\n' * 400])
+@pytest.mark.parametrize("name", ["long.wav", "long.flac"])
+def test_long_prompts_are_in_the_comment_too(toy_bundle: Path, prompt: str, name: str) -> None:
+    assert generate(toy_bundle, prompt, "--seconds", "0.5", "-q", "-o", name).exit_code == 0
+    assert json.loads(read_comment(name))["edge_tta"]["prompt"] == prompt
+
+
+def test_the_longest_comment_has_room(toy_bundle: Path) -> None:
+    prompt = "r" + "\x01" * (MAX_PROMPT_BYTES - 1)  # six letters each in JSON
+    assert generate(toy_bundle, prompt, "--seconds", "0.5", "-o", "long.wav").exit_code == 0
+    assert json.loads(read_comment("long.wav"))["edge_tta"]["prompt"] == prompt
+
+
+def test_no_comment(toy_bundle: Path) -> None:
+    for arguments in (("-o", "rain.wav"), ("-o", "out/")):
+        assert generate(toy_bundle, "wind", "--seconds", "0.5", "--no-comment", *arguments).exit_code == 0
+    (inside,) = Path("out").iterdir()
+    assert read_comment("rain.wav") == read_comment(inside) == ""
+    assert b"wind" not in Path("rain.wav").read_bytes() + inside.read_bytes()
+    done = generate(toy_bundle, "wind", "--seconds", "0.5", "--no-comment", "-o", "-")
+    assert done.stdout_bytes == Path("rain.wav").read_bytes()
+
+
+def test_the_bundle_of_a_recipe_opens(toy_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_tta.bundle.shipped.ASSETS", toy_bundle.parent)
+    assert generate("toy", "wind", "--seconds", "0.5", "-o", "first.wav").exit_code == 0
+    recipe = json.loads(read_comment("first.wav"))["edge_tta"]
+    assert recipe["bundle"].startswith("toy@") and set(recipe["versions"]) == {"edge_tta", "onnxruntime"}
+    assert generate(recipe["bundle"], "wind", "--seconds", "0.5", "-o", "again.wav").exit_code == 0
     assert Path("again.wav").read_bytes() == Path("first.wav").read_bytes()
 
 

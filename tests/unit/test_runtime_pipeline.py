@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
+import edge_tta
 from edge_tta.bundle import Bundle
 from edge_tta.errors import BackendError, BundleError, Cancelled, RequestError
 from edge_tta.runtime import GenerationRequest, Progress, TextToAudio
@@ -80,6 +82,10 @@ def test_result_tells_what_ran(model: TextToAudio, toy_bundle: Path) -> None:
     assert (result.backend, result.precision, result.threads, result.guidance) == ("ort", "int8", 1, 3.0)
     assert result.bundle == Bundle.open(toy_bundle).name
     assert result.request == GenerationRequest("rain on a tin roof")
+    assert result.recipe()["versions"] == {
+        "edge_tta": edge_tta.__version__,
+        "onnxruntime": onnxruntime.__version__,
+    }
     timings = result.timings
     stages = [timings.tokenizer, timings.text_encoder, timings.generator, timings.decoder]
     assert min(stages) > 0 and sum(stages) <= timings.total
@@ -325,7 +331,7 @@ def test_level_is_told_and_never_warned_of(model: TextToAudio, peak: float) -> N
     scaled = with_fault(model, "decoder", lambda w: w / np.abs(w).max() * np.float32(peak))
     result = scaled.generate(request)
     expected = 1.0 if peak <= 1 else 1 / peak
-    assert result.gain == pytest.approx(expected, rel=1e-3) and result.warnings == ()
+    assert result.gain == pytest.approx(expected, rel=1e-2) and result.warnings == ()
     assert result.as_dict()["gain"] == result.gain
 
 
