@@ -69,13 +69,13 @@ def generate(
     ) as model:
         results = model.generate_many(requests)
         for target, result in zip(targets.paths, results, strict=True):
-            targets.write(target, result)
+            written = targets.write(target, result)
             for warning in result.warnings:
                 note(f"edge-tta: warning: {warning}")
             if json_output:
-                records.append({"path": str(target), **result.as_dict()})
+                records.append({"path": str(written), **result.as_dict()})
             elif not quiet:
-                name = "standard output" if targets.is_stdout else str(target)
+                name = "standard output" if targets.is_stdout else str(written)
                 for line in _summary(name, result) if len(targets.paths) == 1 else [_short(name, result)]:
                     talk(line)
     if json_output:

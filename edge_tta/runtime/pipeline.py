@@ -235,15 +235,9 @@ class TextToAudio:
     def _make(self, call: Call, item: int) -> GenerationResult:
         request, model, backend = call.begin(item), self._model, self._model.backend
         guidance = model.generation.default_guidance if request.guidance is None else request.guidance
-        warnings: list[str] = []
 
         with self._stage(call, "tokenizer"):
             prompt = model.tokenizer.encode(request.prompt)
-        if prompt.dropped:
-            warnings.append(
-                f"the prompt is too long: its last {prompt.dropped} tokens were left out "
-                f"(limit {model.tokenizer.max_tokens})"
-            )
 
         with self._stage(call, "text_encoder"):
             text = backend.text_encoder(prompt.ids[None])
@@ -287,7 +281,7 @@ class TextToAudio:
             backend=backend.name,
             precision=backend.precision,
             threads=backend.threads,
-            warnings=(*warnings, *finished.warnings),
+            warnings=(*prompt.warnings, *finished.warnings),
             gain=finished.gain,
             versions=self._versions,
         )

@@ -174,8 +174,8 @@ class GenerationResult:
     threads: int
     """Threads a stage could use."""
     warnings: tuple[str, ...] = ()
-    """What the caller should know: tokens left out, an offset taken out, a peak far above full scale, silence. That a
-    sound was merely scaled down to full scale is told by ``gain`` alone."""
+    """What the caller should know: tokens left out, a prompt in letters the model does not know, an offset taken out, a
+    peak far above full scale, silence. That a sound was merely scaled down to full scale is told by ``gain`` alone."""
     gain: float = 1.0
     """Linear factor that was applied to keep the sound within full scale; 1 if none was. What the decoder made is
     audio / gain, but for an offset and the fades: so levels of different sounds can be compared."""

@@ -173,6 +173,53 @@ def test_prompts_from_a_file_or_standard_input(toy_bundle: Path, tmp_path: Path,
     assert sorted(path.name for path in Path("out").iterdir()) == sorted(set(names))
 
 
+def made(bundle: Path, *arguments: str) -> str:
+    """Name of the file that is made in a folder, as it is told."""
+    result = generate(bundle, *arguments, "-o", "out/", "--json")
+    assert result.exit_code == 0, result.stderr
+    (sound,) = json.loads(result.stdout)["sounds"]
+    assert json.loads(read_comment(sound["path"]))["edge_tta"]["prompt"] == sound["prompt"]
+    return Path(sound["path"]).name
+
+
+def test_another_request_never_takes_the_file_of_one(toy_bundle: Path) -> None:
+    requests = [
+        ("wind", "--seconds", "0.5"),
+        ("wind", "--seconds", "0.6"),
+        ("wind", "--seconds", "0.5", "--steps", "2"),
+        ("wind", "--seconds", "0.5", "--guidance", "5"),
+        ("wind", "--seconds", "0.5", "--precision", "fp32"),
+        ("wind!", "--seconds", "0.5"),
+        ("雨の音", "--seconds", "0.5"),
+        ("風の音", "--seconds", "0.5"),
+    ]
+    names = [made(toy_bundle, *request) for request in requests]
+    assert names[0] == "wind-0.wav", "names are what they were"
+    assert all(name.startswith("wind-0-") for name in names[1:6])
+    assert all(name.startswith("sound-") and name.endswith("-0.wav") for name in names[6:])
+    assert len(set(names)) == len(names) == len(list(Path("out").iterdir()))
+    # The same requests again replace their own files.
+    assert [made(toy_bundle, *request) for request in reversed(requests)] == names[::-1]
+    assert len(list(Path("out").iterdir())) == len(names)
+
+
+def test_a_file_that_tells_nothing_is_kept(toy_bundle: Path) -> None:
+    for content in (b"not a sound", b""):
+        Path("out").mkdir(exist_ok=True)
+        (Path("out") / "wind-0.wav").write_bytes(content)
+        assert made(toy_bundle, "wind", "--seconds", "0.5").startswith("wind-0-")
+        assert (Path("out") / "wind-0.wav").read_bytes() == content
+
+
+def test_a_prompt_in_other_letters_is_told_to_be_so(toy_bundle: Path) -> None:
+    result = generate(toy_bundle, "風", "--seconds", "0.5", "-q")
+    assert result.exit_code == 0
+    assert result.stderr == (
+        "edge-tta: warning: most of the prompt is in characters that the model does not know: "
+        "describe the sound in English\n"
+    )
+
+
 def test_json_holds_all_that_is_needed(toy_bundle: Path) -> None:
     result = generate(toy_bundle, "wind", "--seconds", "0.5", "--json")
     (sound,) = json.loads(result.stdout)["sounds"]
