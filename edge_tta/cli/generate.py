@@ -24,7 +24,12 @@ def generate(
     ] = None,
     seconds: Annotated[float, typer.Option(help="Duration.")] = 5.0,
     seed: Annotated[str, typer.Option(help="Whole number from 0, or 'random'.")] = "0",
-    steps: Annotated[int, typer.Option(help="Network steps, 1 to 8.")] = 1,
+    steps: Annotated[
+        int,
+        typer.Option(
+            help="Network steps, 1 to 8. The shipped model is made for 1; more take longer and sound no better."
+        ),
+    ] = 1,
     guidance: Annotated[
         float | None, typer.Option(help="How strictly to follow the prompt; the bundle's own by default.")
     ] = None,

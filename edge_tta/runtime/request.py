@@ -37,7 +37,8 @@ class GenerationRequest:
     seed: int = 0
     """0 .. 2**63 - 1. The same request on the same bundle, backend, threads and machine gives the same bytes."""
     steps: int = 1
-    """Network steps, 1 .. 8; more cost more."""
+    """Network steps, 1 .. 8; more cost more. The shipped model is made for one, and more do not make it better
+    (docs/reports/shipped/acceleration.md); they are for models that are."""
     guidance: float | None = None
     """How strictly to follow the prompt, at least 0; None takes the bundle's default."""
     count: int = 1

@@ -120,6 +120,11 @@ def test_the_bundle_of_a_recipe_opens(toy_bundle: Path, monkeypatch: pytest.Monk
     assert Path("again.wav").read_bytes() == Path("first.wav").read_bytes()
 
 
+def test_help_says_that_more_steps_do_not_help() -> None:
+    page = " ".join(CliRunner().invoke(app, ["generate", "--help"], env={"COLUMNS": "300"}).stdout.split())
+    assert "The shipped model is made for 1; more take longer and sound no better." in page
+
+
 def test_random_seeds_differ(toy_bundle: Path) -> None:
     seeds = set()
     for _ in range(3):
