@@ -294,8 +294,7 @@ def _load_eager(source: Bundle | str | os.PathLike[str] | None, precision: str, 
         raise BackendError("backend eager runs a model checkpoint: give its directory in place of a bundle")
     if not isinstance(source, (str, os.PathLike)):
         raise ConfigError(f"a checkpoint is a directory, got {type(source).__name__}")
-    absent = MissingExtraError("train", "the eager backend")
-    with import_failures("eager", ("torch", "safetensors"), absent):
+    with import_failures("eager", ("torch", "safetensors"), MissingExtraError("train", "the eager backend")):
         from edge_tta.runtime.eager_backend import load_checkpoint
 
     return load_checkpoint(source, threads)
