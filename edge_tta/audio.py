@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import numbers
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +37,15 @@ class Audio:
     """Hz."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.samples, np.ndarray):
+            raise RequestError(f"samples of audio must be a NumPy array, got {type(self.samples).__name__}")
         if self.samples.ndim != 2 or self.samples.dtype != np.float32 or len(self.samples) == 0:
             raise RequestError(
                 f"audio must be float32 [channels, frames], got {self.samples.dtype} {self.samples.shape}"
             )
+        rate = self.sample_rate
+        if isinstance(rate, bool) or not isinstance(rate, numbers.Integral):
+            raise RequestError(f"the sample rate of audio must be a whole number, got {type(rate).__name__}")
         if self.sample_rate < 1:
             raise RequestError(f"the sample rate of audio must be at least 1 Hz, got {self.sample_rate}")
         if not np.isfinite(self.samples).all():
@@ -70,21 +77,26 @@ class Audio:
         Args:
             suffix: ".wav" or ".flac".
             subtype: "s16" (rounded, 1.0 becomes 32767, clipped beyond) or "f32"; FLAC is always s16.
-            comment: stored in the file's comment field (ICMT of a WAV) if not empty. Of a WAV, libsndfile itself
-                reads back no comment beyond about 2 KiB; the chunk is whole all the same.
+            comment: stored in the file's comment field (ICMT of a WAV, in UTF-8) if not empty. ``read_comment`` gives
+                it back; libsndfile reads none beyond about 2 KiB from a WAV.
 
         Raises:
             OutputError: unknown suffix or sample format, a comment longer than ``MAX_COMMENT_BYTES``, or a rate or
                 channel count the format cannot hold.
         """
+        for name, value in (("suffix", suffix), ("sample format", subtype), ("comment", comment)):
+            if not isinstance(value, str):
+                raise OutputError(f"the {name} of a sound file must be text, got {type(value).__name__}")
         if suffix.lower() not in FORMATS:
             raise OutputError(f"cannot write '{suffix}' files; use {' or '.join(FORMATS)}")
         if subtype not in SUBTYPES:
             raise OutputError(f"unknown sample format '{subtype}'; use {' or '.join(SUBTYPES)}")
-        if len(comment.encode()) > MAX_COMMENT_BYTES:
-            raise OutputError(
-                f"a comment has at most {MAX_COMMENT_BYTES} bytes, this one {len(comment.encode())}"
-            )
+        try:
+            size = len(comment.encode())
+        except UnicodeEncodeError:
+            raise OutputError("the comment is not valid Unicode: it holds a lone surrogate") from None
+        if size > MAX_COMMENT_BYTES:
+            raise OutputError(f"a comment has at most {MAX_COMMENT_BYTES} bytes, this one {size}")
         kind = FORMATS[suffix.lower()]
         stored = SUBTYPES["s16" if kind == "FLAC" else subtype]
         data: NDArray[Any] = self.samples.T
@@ -126,16 +138,23 @@ def _without_clock(wav: bytes) -> bytes:
     return wav
 
 
-def write_audio(audio: Audio, path: Path, subtype: str = "s16", comment: str = "") -> None:
+def write_audio(audio: Audio, path: str | os.PathLike[str], subtype: str = "s16", comment: str = "") -> None:
     """Write a WAV or FLAC file atomically; on any failure nothing is left behind.
 
     Raises:
-        OutputError: unknown suffix, missing or unwritable directory, full disk.
+        RequestError: ``audio`` is no ``Audio``.
+        OutputError: no path, unknown suffix, missing or unwritable directory, full disk.
     """
-    write_file(path, audio.to_bytes(path.suffix, subtype, comment))
+    if not isinstance(audio, Audio):
+        raise RequestError(f"what is written must be an Audio, got {type(audio).__name__}")
+    try:
+        target = Path(path)
+    except TypeError:
+        raise OutputError(f"a sound file needs a path, got {type(path).__name__}") from None
+    write_file(target, audio.to_bytes(target.suffix, subtype, comment))
 
 
-def read_audio(path: Path) -> Audio:
+def read_audio(path: str | os.PathLike[str]) -> Audio:
     """Read any file libsndfile can, at its own rate and channel count.
 
     Raises:
@@ -143,6 +162,7 @@ def read_audio(path: Path) -> Audio:
     """
     import soundfile
 
+    _check_path(path)
     try:
         with soundfile.SoundFile(path) as stream:
             # A header may claim any length; the memory for it would be taken before the first sample is read.
@@ -157,3 +177,52 @@ def read_audio(path: Path) -> Audio:
     if len(samples) == 0 or not np.isfinite(samples).all():
         raise DataError(f"{path}: holds no audio, or samples that are not finite")
     return Audio(np.ascontiguousarray(samples.T), rate)
+
+
+def read_comment(path: str | os.PathLike[str]) -> str:
+    """Comment of a sound file, whatever its length; empty where there is none.
+
+    Raises:
+        DataError: missing, unreadable, no sound file, or a comment longer than ``MAX_COMMENT_BYTES``.
+    """
+    import soundfile
+
+    _check_path(path)
+    try:
+        with open(path, "rb") as stream:
+            head = stream.read(12)
+            # libsndfile passes over lists of more than 2 KiB.
+            if head[:4] == b"RIFF" and head[8:] == b"WAVE":
+                return _wav_comment(stream)
+        with soundfile.SoundFile(path) as sound:
+            return str(sound.comment)
+    except (soundfile.LibsndfileError, OSError, RuntimeError, ValueError) as error:
+        raise DataError(f"{path}: its comment cannot be read ({error})") from error
+
+
+def _wav_comment(stream: BinaryIO) -> str:
+    """ICMT of the INFO list among the chunks that follow (Multimedia Programming Interface and Data Specifications).
+
+    Raises:
+        ValueError: it is too long, or no UTF-8.
+    """
+    while len(header := stream.read(8)) == 8:
+        size = int.from_bytes(header[4:], "little")
+        end = stream.tell() + size + size % 2
+        if header[:4] == b"LIST" and stream.read(4) == b"INFO":
+            while stream.tell() + 8 <= end and len(header := stream.read(8)) == 8:
+                size = int.from_bytes(header[4:], "little")
+                if header[:4] == b"ICMT":
+                    # Its end is marked by a zero, and filled with another one to an even length.
+                    if size > MAX_COMMENT_BYTES + 2:
+                        raise ValueError(f"{size} bytes, at most {MAX_COMMENT_BYTES} are read")
+                    return stream.read(size).rstrip(b"\0").decode()
+                stream.seek(size + size % 2, os.SEEK_CUR)
+        stream.seek(end)
+    return ""
+
+
+def _check_path(path: object) -> None:
+    if not isinstance(path, (str, os.PathLike)):
+        # libsndfile would take a number for an open file.
+        raise DataError(f"a sound file needs a path, got {type(path).__name__}")

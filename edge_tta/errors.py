@@ -33,7 +33,11 @@ class MissingExtraError(EdgeTTAError):
 
     def __init__(self, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs the '{extra}' extra: pip install 'edge-tta[{extra}]'")
-        self.extra = extra
+        self.extra, self.purpose = extra, purpose
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
+        # An exception is copied to another process by its message alone, which is not what this one is made of.
+        return type(self), (self.extra, self.purpose)
 
 
 class OutputError(EdgeTTAError):
@@ -76,3 +80,23 @@ class Cancelled(EdgeTTAError):
     """The caller asked to stop between two stages."""
 
     exit_code = 130
+
+
+def interrupt_behind(
+    error: BaseException | None, handled: BaseException | None = None
+) -> BaseException | None:
+    """The interrupt (``KeyboardInterrupt`` or a signal's own) that an error was made of; None if there is none.
+
+    Native packages that are interrupted while they are imported report a failed import, the interrupt being its cause.
+
+    Args:
+        error: what arrived.
+        handled: what was being handled before; it and what is behind it have nothing to do with ``error``.
+    """
+    seen: set[int] = set()
+    while error is not None and error is not handled and id(error) not in seen:
+        if not isinstance(error, (Exception, SystemExit, GeneratorExit)):
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None

@@ -27,6 +27,22 @@ class TokenizedPrompt:
     """Tokens cut off because the prompt was too long for the model."""
     text: str
     """The prompt after normalisation."""
+    in_bytes: int
+    """Tokens, also among those cut off, that are single bytes of characters without a token of their own."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a caller should know of the prompt, each a line."""
+        found = []
+        if self.dropped:
+            found.append(
+                f"the prompt is too long: its last {self.dropped} tokens were left out (limit {len(self.ids)})"
+            )
+        if 2 * self.in_bytes > len(self.ids) - 1 + self.dropped:
+            found.append(
+                "most of the prompt is in characters that the model does not know: describe the sound in English"
+            )
+        return tuple(found)
 
 
 def normalise(prompt: str) -> str:
@@ -113,4 +129,5 @@ class Tokenizer:
             raise BundleError(f"tokenizer.model: cannot encode {text[:40]!r} ({error})") from error
         kept = pieces[: self.max_tokens - 1]
         ids = np.array([*kept, self.eos_id], dtype=np.int64)
-        return TokenizedPrompt(ids, len(pieces) - len(kept), text)
+        in_bytes = sum(map(self._processor.is_byte, pieces))
+        return TokenizedPrompt(ids, len(pieces) - len(kept), text, in_bytes)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,6 +31,8 @@ from edge_tta.bundle.shipped import DEFAULT_BUNDLE, shipped_bundles
 from edge_tta.config import ModelConfig
 from edge_tta.errors import BundleError
 
+_WITH_DIGEST = re.compile(r"(.+)@([0-9a-f]{12,64})", re.DOTALL)
+
 
 class Bundle:
     """An opened, verified bundle. Opening one runs no code from it and writes nothing.
@@ -48,14 +52,17 @@ class Bundle:
 
         Args:
             source: name of a shipped bundle, or directory; None for the default one. A directory with the name of
-                a shipped bundle is meant by "./NAME".
+                a shipped bundle is meant by "./NAME". Either may end in "@" and the beginning of a digest, 12 digits
+                or more, as in results: then only the bundle with that digest is opened.
             verify: hash every file now. What ``read`` returns is verified in any case.
 
         Raises:
-            BundleError: unknown name, or anything wrong with manifest or files.
+            BundleError: unknown name, another digest, or anything wrong with manifest or files.
         """
-        root = _resolve(source)
+        root, digest = _resolve(source)
         bundle = cls(root, parse_manifest(read_regular_file(root, MANIFEST_NAME, MAX_MANIFEST_BYTES)))
+        if not bundle.digest.startswith(digest):
+            raise BundleError(f"{root} is {bundle.name}; asked for is the digest {digest}")
         if verify:
             bundle.verify()
         return bundle
@@ -132,18 +139,22 @@ class Bundle:
         return read_arrays(self.manifest.golden.file, self.read(self.manifest.golden))
 
 
-def _resolve(source: str | os.PathLike[str] | None) -> Path:
+def _resolve(source: str | os.PathLike[str] | None) -> tuple[Path, str]:
+    """Directory of a bundle, and what its digest has to begin with."""
+    if source is not None and not isinstance(source, (str, os.PathLike)):
+        raise BundleError(f"a bundle is a name or a directory, got {type(source).__name__}")
     known = shipped_bundles()
     name = DEFAULT_BUNDLE if source is None else os.fspath(source)
-    if name in known:
-        return known[name]
-    try:
-        path = Path(name)
-        if path.is_dir():
-            return path
-        is_file = path.exists()
-    except (OSError, ValueError):
-        is_file = False
+    is_file = False
+    with_digest = _WITH_DIGEST.fullmatch(name)
+    for wanted, digest in [(name, ""), *([with_digest.groups()] if with_digest else [])]:
+        if wanted in known:
+            return known[wanted], digest
+        # A name may be too long for a file, or hold what no file's name can.
+        with contextlib.suppress(OSError, ValueError):
+            if Path(wanted).is_dir():
+                return Path(wanted), digest
+            is_file = is_file or Path(wanted).exists()
     shown = repr(name if len(name) <= 200 else name[:199] + "…")
     if is_file:
         raise BundleError(f"{shown} is a file; a bundle is the directory around {MANIFEST_NAME}")

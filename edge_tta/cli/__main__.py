@@ -1,6 +1,6 @@
 """``python -m edge_tta.cli``."""
 
-from edge_tta.cli.main import main
+from edge_tta.cli.start import main
 
 if __name__ == "__main__":
     main()

@@ -10,7 +10,7 @@ import typer
 def doctor(
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Show versions, processor, shipped bundles and extras; fails if a bundle or the runtime is broken."""
+    """Show versions, processor, shipped bundles and extras; fails if a bundle is damaged or ONNX Runtime opens none."""
     from edge_tta.cli.console import say, say_json
     from edge_tta.errors import BackendError, BundleError
 
@@ -21,8 +21,8 @@ def doctor(
         for line in _lines(report):
             say(line)
     broken = [f"{name} ({state})" for name, state in report["bundles"].items() if state != "ok"]
-    if report["packages"]["onnxruntime"] is None:
-        raise BackendError("onnxruntime is not installed: pip install onnxruntime")
+    if report["runtime"] != "ok":
+        raise BackendError(report["runtime"])
     if broken:
         raise BundleError(f"shipped bundle {', '.join(broken)} is damaged; install the package again")
 
@@ -34,17 +34,25 @@ def examine() -> dict[str, Any]:
     from edge_tta.bundle import Bundle
     from edge_tta.bundle.shipped import shipped_bundles
     from edge_tta.cli.extras import EXTRA_PACKAGES, installed_version, own_version
-    from edge_tta.errors import BundleError
+    from edge_tta.errors import BackendError, BundleError
     from edge_tta.runtime.device import cpu_features, cpu_model
+    from edge_tta.runtime.ort_backend import check_onnxruntime
     from edge_tta.runtime.pipeline import default_threads
 
     bundles = {}
+    intact: Bundle | None = None
     for name, path in shipped_bundles().items():
         try:
-            Bundle.open(path)
+            opened = Bundle.open(path)
+            intact = intact or opened
             bundles[name] = "ok"
         except BundleError as error:
             bundles[name] = str(error)
+    try:
+        check_onnxruntime(intact)
+        runtime = "ok"
+    except BackendError as error:
+        runtime = str(error)
     core = ("numpy", "onnxruntime", "soundfile", "sentencepiece", "pydantic", "typer", "rich")
     missing = {
         extra: [package for package in packages if installed_version(package) is None]
@@ -60,6 +68,7 @@ def examine() -> dict[str, Any]:
         "packages": {package: installed_version(package) for package in core},
         "missing_by_extra": missing,
         "bundles": bundles,
+        "runtime": runtime,
         "shadowed": shadowed_packages(),
     }
 
@@ -100,6 +109,9 @@ def _lines(report: dict[str, Any]) -> list[str]:
         lines.append(f"bundle {name}: {state}")
     if not report["bundles"]:
         lines.append("bundles: none is shipped with this installation; use --bundle")
+    lines.append(
+        f"runtime: {'onnxruntime opens a graph' if report['runtime'] == 'ok' else report['runtime']}"
+    )
     for extra, missing in report["missing_by_extra"].items():
         state = "complete" if not missing else f"lacks {', '.join(missing)}"
         lines.append(f"extra {extra}: {state}")

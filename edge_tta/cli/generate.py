@@ -24,7 +24,12 @@ def generate(
     ] = None,
     seconds: Annotated[float, typer.Option(help="Duration.")] = 5.0,
     seed: Annotated[str, typer.Option(help="Whole number from 0, or 'random'.")] = "0",
-    steps: Annotated[int, typer.Option(help="Network steps, 1 to 8.")] = 1,
+    steps: Annotated[
+        int,
+        typer.Option(
+            help="Network steps, 1 to 8. The shipped model is made for 1; more take longer and sound no better."
+        ),
+    ] = 1,
     guidance: Annotated[
         float | None, typer.Option(help="How strictly to follow the prompt; the bundle's own by default.")
     ] = None,
@@ -42,6 +47,9 @@ def generate(
         str | None,
         typer.Option(help="Bundle folder or name (checkpoint folder for eager); the shipped one by default."),
     ] = None,
+    no_comment: Annotated[
+        bool, typer.Option("--no-comment", help="Do not store prompt and settings in the file.")
+    ] = False,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print everything about the result as JSON.")
     ] = False,
@@ -58,7 +66,7 @@ def generate(
     requests = make_requests(
         prompt, file, DEFAULT_PROMPT, seconds=seconds, seed=seed, steps=steps, guidance=guidance, count=count
     )
-    targets = Targets.resolve(output, requests)
+    targets = Targets.resolve(output, requests, with_comment=not no_comment)
     talk = note if targets.is_stdout else say
     records = []
     with TextToAudio.open(
@@ -66,13 +74,13 @@ def generate(
     ) as model:
         results = model.generate_many(requests)
         for target, result in zip(targets.paths, results, strict=True):
-            targets.write(target, result)
+            written = targets.write(target, result)
             for warning in result.warnings:
                 note(f"edge-tta: warning: {warning}")
             if json_output:
-                records.append({"path": str(target), **result.as_dict()})
+                records.append({"path": str(written), **result.as_dict()})
             elif not quiet:
-                name = "standard output" if targets.is_stdout else str(target)
+                name = "standard output" if targets.is_stdout else str(written)
                 for line in _summary(name, result) if len(targets.paths) == 1 else [_short(name, result)]:
                     talk(line)
     if json_output:

@@ -1,14 +1,11 @@
-"""Entry point: the verbs, and how every failure becomes one line and an exit code.
-
-Exit codes: 0 done, 1 failed, 2 usage or request, 3 bundle, 4 backend, 5 gate, 130 interrupted, 143 terminated.
-"""
+"""The verbs, and the group of commands that they make."""
 
 from __future__ import annotations
 
-import signal
 import sys
-from types import FrameType
-from typing import Annotated, Any, NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -31,15 +28,11 @@ from edge_tta.cli import (
     validate,
     verify,
 )
-from edge_tta.cli.console import note, say
-from edge_tta.cli.extras import extra_of, own_version
-from edge_tta.errors import Cancelled, EdgeTTAError, MissingExtraError
-
-INTERRUPTED, TERMINATED = 130, 143
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived; unwinds the stack so that temporary files are removed."""
+from edge_tta.cli.console import lost_output, say
+from edge_tta.cli.extras import own_version
+from edge_tta.cli.failures import exit_code_of
+from edge_tta.cli.start import Terminated
+from edge_tta.errors import Cancelled
 
 
 class _OneLineGroup(TyperGroup):
@@ -51,42 +44,33 @@ class _OneLineGroup(TyperGroup):
             return super().main(*args, **options)
         sys.exit(self._run(*args, **options | {"standalone_mode": False}))
 
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        """Read the command line; see ``typer.core.TyperGroup.make_context``."""
+        with _past_typer():
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: Any) -> Any:
-        """Run the verb; an interrupt becomes an error like any other, because typer would swallow it."""
-        try:
+        """Run the verb; see ``typer.core.TyperGroup.invoke``."""
+        with _past_typer():
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise Cancelled("cancelled") from None
 
     def _run(self, *args: Any, **options: Any) -> int:
         try:
             code = super().main(*args, **options)
             return code if isinstance(code, int) else 0
-        except EdgeTTAError as error:
-            return _fail(str(error), error.exit_code)
-        except KeyboardInterrupt:
-            return _fail("cancelled", INTERRUPTED)
-        except Terminated:
-            return _fail("terminated", TERMINATED)
-        except MemoryError:
-            return _fail("not enough memory", 4)
-        except ModuleNotFoundError as error:
-            brought_by = extra_of((error.name or "").split(".")[0])
-            if brought_by is None:
-                raise
-            return _fail(str(MissingExtraError(brought_by, f"this command (package {error.name})")), 2)
-        except Exception as error:
-            # Typer carries its own copy of click and exports only part of its exceptions.
-            if not hasattr(error, "format_message"):
-                raise
-            context = getattr(error, "ctx", None)
-            hint = f" (see {context.command_path} --help)" if context is not None else ""
-            return _fail(f"{error.format_message()}{hint}", getattr(error, "exit_code", 2))
+        except (Exception, KeyboardInterrupt, Terminated) as error:
+            return exit_code_of(error)
 
 
-def _fail(message: str, code: int) -> int:
-    note("edge-tta: " + " ".join(message.split()))
-    return code
+@contextmanager
+def _past_typer() -> Iterator[None]:
+    """Interrupts and lost readers become errors like any other, because typer would end without a word."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Cancelled("cancelled") from None
+    except BrokenPipeError as error:
+        raise lost_output(error) from error
 
 
 app = typer.Typer(
@@ -135,13 +119,3 @@ app.add_typer(listen.app, name="listen")
 app.command("evaluate")(evaluate.evaluate)
 app.command("evaluate-codec")(evaluate_codec.evaluate_codec)
 app.command("evaluate-novelty")(evaluate_novelty.evaluate_novelty)
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
-
-
-def main() -> None:
-    """The console script ``edge-tta``."""
-    signal.signal(signal.SIGTERM, _terminate)
-    app(prog_name="edge-tta")

@@ -78,6 +78,8 @@ def read_prompts(file: str) -> list[tuple[int, str]]:
     Raises:
         RequestError: unreadable, not UTF-8, or without any prompt.
     """
+    if file == "-" and sys.stdin is None:
+        raise RequestError("-: there is no standard input to read")
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
         lines = data.decode("utf-8-sig").splitlines()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_tta import __version__
 from edge_tta.bundle import Bundle
 from edge_tta.bundle.manifest import Generation, Variant
 from edge_tta.config import AudioSpec
@@ -23,6 +27,8 @@ BUNDLE_BACKENDS = ("ort", "executorch", "coreml")
 """Backends that run a bundle's variants, best first: the order in which "auto" looks."""
 PACKAGES = {"ort": "onnxruntime", "coreml": "coremltools", "executorch": "executorch"}
 """What a backend is a part of."""
+COMPUTE_UNITS = {"all": "ALL", "cpu": "CPU_ONLY", "cpu+gpu": "CPU_AND_GPU", "cpu+neural-engine": "CPU_AND_NE"}
+"""What Core ML may run on, and how coremltools calls it."""
 
 
 class Backend(Protocol):
@@ -126,6 +132,26 @@ def unavailable(variant: Variant) -> str | None:
     return None if find_spec(package) is not None else f"the package {package} is not installed"
 
 
+def package_versions(backend: str) -> dict[str, str]:
+    """Versions of this package and of the one that a loaded backend is a part of, as far as it tells."""
+    package = {**PACKAGES, "eager": "torch"}.get(backend, "")
+    found = getattr(sys.modules.get(package), "__version__", None)
+    if found is None:
+        with contextlib.suppress(PackageNotFoundError, ValueError):
+            found = version(package)
+    return {"edge_tta": __version__} | ({package: str(found)} if found is not None else {})
+
+
+def check_compute_units(compute_units: str) -> None:
+    """Refuse unknown compute units, also where another backend runs that has no such choice.
+
+    Raises:
+        BackendError: lists those there are.
+    """
+    if not isinstance(compute_units, str) or compute_units not in COMPUTE_UNITS:
+        raise BackendError(f"unknown compute units '{compute_units}'; there are {', '.join(COMPUTE_UNITS)}")
+
+
 def load_bundle(
     bundle: Bundle, backend: str, precision: str, threads: int, compute_units: str = "all"
 ) -> LoadedModel:
@@ -136,7 +162,7 @@ def load_bundle(
         backend: one of ``BUNDLE_BACKENDS``, or "auto".
         precision: one that the bundle has a variant in.
         threads: threads a stage may use.
-        compute_units: what Core ML may run on; see ``CoreMLBackend``.
+        compute_units: what Core ML may run on, one of ``COMPUTE_UNITS``.
 
     Raises:
         BackendError: no such variant, or the backend refuses it.

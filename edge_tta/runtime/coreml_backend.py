@@ -18,11 +18,10 @@ from edge_tta.bundle.coreml_package import package_of
 from edge_tta.bundle.manifest import STAGES, StageFile, Variant
 from edge_tta.errors import BackendError, MissingExtraError
 from edge_tta.runtime.apple import require_macos
-from edge_tta.runtime.backend import Floats, generator_inputs
+from edge_tta.runtime.backend import COMPUTE_UNITS, Floats, check_compute_units, generator_inputs
 from edge_tta.runtime.failures import first_line
+from edge_tta.runtime.imports import import_failures
 
-COMPUTE_UNITS = {"all": "ALL", "cpu": "CPU_ONLY", "cpu+gpu": "CPU_AND_GPU", "cpu+neural-engine": "CPU_AND_NE"}
-"""What Core ML may run on, and how coremltools calls it."""
 Predict = Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]]
 """A function of a package: outputs by name of inputs by name."""
 # Compiling writes to places that all instances share.
@@ -42,8 +41,8 @@ class CoreMLBackend:
 
     Raises:
         MissingExtraError: coremltools is not installed.
-        BackendError: not macOS or too old, Core ML refuses a package, or a function has other inputs or outputs than
-            the manifest says.
+        BackendError: not macOS or too old, coremltools cannot be imported, Core ML refuses a package, or a function has
+            other inputs or outputs than the manifest says.
         BundleError: a file is damaged, or a package holds what the manifest does not name.
     """
 
@@ -52,10 +51,7 @@ class CoreMLBackend:
     """Core ML has no setting for threads."""
 
     def __init__(self, bundle: Bundle, variant: str, compute_units: str = "all") -> None:
-        if compute_units not in COMPUTE_UNITS:
-            raise BackendError(
-                f"coreml: unknown compute units '{compute_units}'; there are {', '.join(COMPUTE_UNITS)}"
-            )
+        check_compute_units(compute_units)
         self._require()
         coremltools = _import_coremltools()
         described = bundle.variants[variant]
@@ -173,10 +169,10 @@ def _import_coremltools() -> Any:
     logger = logging.getLogger("coremltools")
     level = logger.level
     logger.setLevel(logging.ERROR)
+    absent = MissingExtraError("coreml", "the coreml backend")
     try:
-        import coremltools
-    except ImportError as error:
-        raise MissingExtraError("coreml", "the coreml backend") from error
+        with import_failures("coreml", ("coremltools",), absent):
+            import coremltools
     finally:
         logger.setLevel(level)
     return coremltools

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edge_tta.errors import BackendError, MissingExtraError
 from edge_tta.runtime.failures import first_line
+from edge_tta.runtime.imports import import_failures
 from edge_tta.runtime.memory import give_back_freed_memory
 from edge_tta.runtime.native_log import native_log
 
@@ -52,15 +53,16 @@ def import_runtime() -> ModuleType:
 
     Raises:
         MissingExtraError: executorch is not installed.
-        BackendError: it was built without XNNPACK.
+        BackendError: it cannot be imported, or was built without XNNPACK.
     """
-    try:
-        # What brings executorch also brings packages that warn of each other.
-        with native_log("torchao", "torch.utils._pytree"):
-            from executorch.extension.pybindings import portable_lib
-            from executorch.runtime import Runtime
-    except ImportError as error:
-        raise MissingExtraError("executorch", "the executorch backend") from error
+    absent = MissingExtraError("executorch", "the executorch backend")
+    # What brings executorch also brings packages that warn of each other.
+    with (
+        import_failures("executorch", ("executorch", "torch"), absent),
+        native_log("torchao", "torch.utils._pytree"),
+    ):
+        from executorch.extension.pybindings import portable_lib
+        from executorch.runtime import Runtime
     if not Runtime.get().backend_registry.is_available("XnnpackBackend"):
         raise BackendError("executorch: this build has no XNNPACK; install the package from PyPI")
     native: ModuleType = portable_lib

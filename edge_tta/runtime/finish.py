@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,16 +22,24 @@ REPORTED_PEAK = 10.0
 """A decoder makes phases anew, so many a sound peaks above full scale and is scaled; from here on it is a fault too."""
 
 
-def finish_waveform(waveform: Floats, frames: int, sample_rate: int) -> tuple[Floats, list[str]]:
+class Finished(NamedTuple):
+    """A sound that is ready."""
+
+    samples: Floats
+    """float32 [channels, frames] in -1..1, a new array."""
+    warnings: list[str]
+    """What was wrong with the waveform."""
+    gain: float
+    """Linear factor that keeps the peak within full scale; 1 if it was there."""
+
+
+def finish_waveform(waveform: Floats, frames: int, sample_rate: int) -> Finished:
     """Trim, centre, limit and fade a waveform.
 
     Args:
         waveform: float32 [channels, n], finite, n >= frames.
         frames: length of the result.
         sample_rate: Hz, for the length of the fades.
-
-    Returns:
-        A new float32 array [channels, frames] in -1..1, and warnings.
     """
     warnings = []
     samples = np.array(waveform[:, :frames], dtype=np.float32, order="C")
@@ -41,8 +50,10 @@ def finish_waveform(waveform: Floats, frames: int, sample_rate: int) -> tuple[Fl
     if largest > REPORTED_OFFSET:
         warnings.append(f"the sound had a constant offset of {largest:.2g}, which was removed")
     peak = float(np.abs(samples).max())
+    gain = 1.0
     if peak > 1.0:
         samples /= np.float32(peak)
+        gain = 1.0 / peak
     if peak > REPORTED_PEAK:
         warnings.append(f"the sound peaked at {20 * math.log10(peak):+.1f} dBFS and was scaled down to fit")
     if peak < SILENCE_PEAK:
@@ -51,4 +62,4 @@ def finish_waveform(waveform: Floats, frames: int, sample_rate: int) -> tuple[Fl
     ramp = (0.5 - 0.5 * np.cos(np.pi * (np.arange(fade) + 0.5) / max(1, fade))).astype(np.float32)
     samples[:, :fade] *= ramp
     samples[:, frames - fade :] *= ramp[::-1]
-    return samples, warnings
+    return Finished(samples, warnings, gain)

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from typing import TextIO
 
 # Two threads that redirect in turn would give each other's temporary file back as the terminal.
 _REDIRECTED = threading.RLock()
@@ -35,7 +36,7 @@ def native_log(*loggers: str) -> Iterator[list[str]]:
     named = [logging.getLogger(name) for name in loggers]
     with _REDIRECTED, tempfile.TemporaryFile() as file:
         levels = [logger.level for logger in named]
-        handlers, terminal = list(logging.root.handlers), sys.stderr
+        terminal = sys.stderr
         for logger in named:
             logger.setLevel(logging.ERROR)
         # The library writes to the descriptor, its Python binding to the object.
@@ -44,7 +45,8 @@ def native_log(*loggers: str) -> Iterator[list[str]]:
             io.FileIO(os.dup(file.fileno()), "w"), encoding="utf-8", errors="replace", write_through=True
         )
         try:
-            yield lines
+            with _without_new_handlers(sys.stderr, terminal):
+                yield lines
         finally:
             written, sys.stderr = sys.stderr, terminal
             written.close()
@@ -53,7 +55,6 @@ def native_log(*loggers: str) -> Iterator[list[str]]:
                 os.close(saved)
             for logger, level in zip(named, levels, strict=True):
                 logger.setLevel(level)
-            logging.root.handlers[:] = handlers
             file.seek(0)
             for line in file.read().splitlines():
                 found = _LINE.match(line)
@@ -61,6 +62,39 @@ def native_log(*loggers: str) -> Iterator[list[str]]:
                     lines.append(found[1].decode("utf-8", "replace"))
                 elif terminal is not None:
                     terminal.write(line.decode("utf-8", "replace") + "\n")
+
+
+@contextlib.contextmanager
+def _without_new_handlers(stand_in: TextIO, terminal: TextIO | None) -> Iterator[None]:
+    """Take out the root logger's handlers that a block adds; other threads keep theirs, on the terminal.
+
+    A package that configures logging when it is imported would keep the application from doing so.
+    """
+    root, thread = logging.root, threading.get_ident()
+    add, added = root.addHandler, list[logging.Handler]()
+    before = list(root.handlers)
+
+    def add_and_remember(handler: logging.Handler) -> None:
+        if threading.get_ident() == thread:
+            added.append(handler)
+        add(handler)
+
+    own = vars(root)
+    outer = own.get("addHandler")
+    own["addHandler"] = add_and_remember
+    try:
+        yield
+    finally:
+        if outer is None:
+            del own["addHandler"]
+        else:
+            own["addHandler"] = outer
+        for handler in added:
+            if handler not in before:
+                root.removeHandler(handler)
+        for handler in root.handlers:
+            if isinstance(handler, logging.StreamHandler) and handler.stream is stand_in:
+                handler.setStream(terminal)
 
 
 def _redirect(target: int) -> int | None:

@@ -13,6 +13,7 @@ from edge_tta.bundle.manifest import STAGES, StageFile
 from edge_tta.errors import BackendError
 from edge_tta.runtime.backend import Floats, generator_inputs
 from edge_tta.runtime.failures import first_line
+from edge_tta.runtime.imports import import_failures
 from edge_tta.runtime.memory import give_back_freed_memory
 from edge_tta.runtime.onnx_weights import WEIGHTS, graph_without_weights
 
@@ -31,8 +32,8 @@ class OrtBackend:
         threads: threads inside one operator.
 
     Raises:
-        BackendError: onnxruntime is not installed or refuses a graph, or a graph has other inputs or outputs than
-            the manifest says.
+        BackendError: onnxruntime is not installed, cannot be imported or refuses a graph, or a graph has other inputs
+            or outputs than the manifest says.
         BundleError: a file is damaged.
     """
 
@@ -41,23 +42,14 @@ class OrtBackend:
     """Share of the operators that run where asked; a session with another provider is refused."""
 
     def __init__(self, bundle: Bundle, variant: str, threads: int) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise BackendError("the ort backend needs onnxruntime: pip install onnxruntime") from error
-        onnxruntime.disable_telemetry_events()
+        onnxruntime = _import_onnxruntime()
         described = bundle.variants[variant]
         self.precision: str = described.precision
         self.threads = threads
         self._sessions: dict[str, Any] = {}
         # The largest first: its file and its packed weights are there at once, and then nothing else is yet.
         for stage, entry in sorted(described.stages.items(), key=lambda item: -item[1].bytes):
-            data = bundle.read(entry)
-            try:
-                session = _session(onnxruntime, data, threads)
-            except Exception as error:  # ONNX Runtime raises its own C++ exception types
-                raise BackendError(f"ort: {stage} ({entry.file}) was refused: {first_line(error)}") from error
-            del data
+            session = _open_stage(onnxruntime, bundle, stage, entry, threads)
             give_back_freed_memory()
             _check_interface(session, stage, entry)
             self._sessions[stage] = session
@@ -98,6 +90,46 @@ class OrtBackend:
         """See ``Backend``."""
         self._sessions.clear()
         give_back_freed_memory()
+
+
+def check_onnxruntime(bundle: Bundle | None) -> None:
+    """Import ONNX Runtime and open the smallest graph a bundle has for it: tens of milliseconds.
+
+    Args:
+        bundle: opened bundle; without one, or if it has nothing for ONNX Runtime, only the import is tried.
+
+    Raises:
+        BackendError: onnxruntime is not installed, cannot be imported or refuses the graph.
+        BundleError: the file is damaged.
+    """
+    onnxruntime = _import_onnxruntime()
+    stages = [
+        (entry.bytes, stage, entry)
+        for variant in (bundle.variants.values() if bundle is not None else ())
+        if variant.backend == "ort"
+        for stage, entry in variant.stages.items()
+    ]
+    if bundle is not None and stages:
+        _, stage, entry = min(stages, key=lambda found: found[0])
+        _open_stage(onnxruntime, bundle, stage, entry, threads=1)
+
+
+def _import_onnxruntime() -> Any:
+    absent = BackendError("onnxruntime is not installed: pip install onnxruntime")
+    with import_failures("ort", ("onnxruntime",), absent):
+        import onnxruntime
+
+        onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
+def _open_stage(onnxruntime: Any, bundle: Bundle, stage: str, entry: StageFile, threads: int) -> Any:
+    """A session of a stage's verified file, whose bytes are given back."""
+    data = bundle.read(entry)
+    try:
+        return _session(onnxruntime, data, threads)
+    except Exception as error:  # ONNX Runtime raises its own C++ exception types
+        raise BackendError(f"ort: {stage} ({entry.file}) was refused: {first_line(error)}") from error
 
 
 def _session(onnxruntime: Any, data: bytes, threads: int) -> Any:

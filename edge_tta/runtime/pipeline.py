@@ -7,25 +7,33 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from importlib.util import find_spec
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Self
 
 from edge_tta.audio import Audio
 from edge_tta.bundle import Bundle
-from edge_tta.errors import BackendError, Cancelled, MissingExtraError, RequestError
+from edge_tta.errors import BackendError, ConfigError, MissingExtraError, RequestError
 from edge_tta.noise import gaussian_noise
-from edge_tta.runtime.backend import Floats, LoadedModel, load_bundle
+from edge_tta.runtime.backend import Floats, LoadedModel, check_compute_units, load_bundle, package_versions
+from edge_tta.runtime.calls import Call, OnProgress
 from edge_tta.runtime.failures import check_finite, stage_failures
 from edge_tta.runtime.finish import finish_waveform
-from edge_tta.runtime.request import GenerationRequest, GenerationResult, Progress, StageName, check_limits
+from edge_tta.runtime.imports import import_failures
+from edge_tta.runtime.request import (
+    GenerationRequest,
+    GenerationResult,
+    StageName,
+    as_request,
+    as_requests,
+    check_limits,
+    whole_number,
+)
 from edge_tta.runtime.sampler import ping_pong, sample
-from edge_tta.runtime.timings import Stopwatch
+from edge_tta.runtime.turns import Turns
 
 logger = logging.getLogger(__name__)
-
-OnProgress = Callable[[Progress], bool | None]
 
 MAX_THREADS = 64
 MAX_DEFAULT_THREADS = 4
@@ -41,37 +49,25 @@ def checked_threads(threads: int | None) -> int:
     """Threads to use when ``threads`` are asked for; None for the default.
 
     Raises:
-        RequestError: out of range.
+        RequestError: no whole number, or out of range.
     """
-    if threads is not None and not 1 <= threads <= MAX_THREADS:
-        raise RequestError(f"threads {threads} is out of range: allowed are 1 to {MAX_THREADS}")
-    return threads or default_threads()
-
-
-class _Call:
-    """One call of ``generate`` or ``generate_many``."""
-
-    def __init__(self, requests: list[GenerationRequest], on_progress: OnProgress | None) -> None:
-        self.requests, self.on_progress = requests, on_progress
-        self.cancelled = threading.Event()
-        self.stages = sum(3 + request.steps for request in requests)
-        self.stages_done = 0
+    return default_threads() if threads is None else whole_number("threads", threads, 1, MAX_THREADS)
 
 
 class TextToAudio:
     """A model ready to generate. Use ``open``; works as a context manager.
 
-    One object may be shared by threads: sounds are made one after the other. ``cancel`` and ``close`` may be called
-    from any thread at any time, also from ``on_progress``.
+    One object may be shared by threads: one stage runs at a time, and calls take turns. ``cancel`` and ``close`` may be
+    called from any thread at any time, also from ``on_progress``.
     """
 
     def __init__(self, model: LoadedModel, load_seconds: float = 0.0) -> None:
         self._model = model
         self._load_seconds = load_seconds
-        # Re-entrant, so that on_progress may close the pipeline it is called from.
-        self._lock = threading.RLock()
+        self._versions = package_versions(model.backend.name)
+        self._turns = Turns()
         self._closed = threading.Event()
-        self._calls: set[_Call] = set()
+        self._calls: set[Call] = set()
 
     @classmethod
     def open(
@@ -96,13 +92,14 @@ class TextToAudio:
 
         Raises:
             BundleError: the bundle is unknown, or one of the files that are used is damaged.
-            BackendError: the bundle has no such variant, or the backend refuses it.
+            BackendError: the bundle has no such variant, the backend refuses it, or the compute units are unknown.
             MissingExtraError: the backend's package is not installed.
             ConfigError: the checkpoint for the eager backend is incomplete or damaged.
-            RequestError: threads out of range.
+            RequestError: threads are no whole number, or out of range.
         """
         started = time.perf_counter()
         count = checked_threads(threads)
+        check_compute_units(compute_units)
         if backend == "eager":
             model = _load_eager(bundle, precision, count)
         else:
@@ -130,14 +127,17 @@ class TextToAudio:
 
         Args:
             request: what to make; a bare prompt takes all defaults.
-            on_progress: called before every stage and every step; returning False cancels.
+            on_progress: called before every stage and every step, now and then while another call has its turn, and
+                with fraction 1.0 at the end; returning False before the end cancels.
 
         Raises:
-            RequestError: the request cannot be served; the message names field, value and range.
+            RequestError: no request, or one that cannot be served; the message names field, value and range.
             BackendError: a stage failed (the message names it), or the pipeline is or was closed.
             Cancelled: ``on_progress`` or ``cancel`` asked to stop.
         """
-        request = GenerationRequest(request) if isinstance(request, str) else request
+        if isinstance(request, (list, tuple)):
+            raise RequestError(f"generate makes one sound, got a {type(request).__name__}; use generate_many")
+        request = as_request(request)
         if request.count != 1:
             raise RequestError(f"count {request.count}: generate makes one sound; use generate_many")
         return next(self.generate_many(request, on_progress=on_progress))
@@ -160,20 +160,20 @@ class TextToAudio:
         Raises:
             RequestError, BackendError, Cancelled: as in ``generate``.
         """
-        several = [requests] if isinstance(requests, (GenerationRequest, str)) else list(requests)
+        if on_progress is not None and not callable(on_progress):
+            raise RequestError(f"on_progress must be a function, got {type(on_progress).__name__}")
         singles = []
-        for given in several:
-            request = GenerationRequest(given) if isinstance(given, str) else given
+        for request in as_requests(requests):
             check_limits(request, self._model.audio, self._model.generation)
             singles += [
                 dataclasses.replace(request, seed=request.seed + i, count=1) for i in range(request.count)
             ]
-        return self._make_all(_Call(singles, on_progress))
+        return self._make_all(Call(singles, on_progress))
 
     def cancel(self) -> None:
         """Stop all calls under way before their next stage; they raise ``Cancelled``. Later calls are not touched."""
         for call in list(self._calls):
-            call.cancelled.set()
+            call.cancel()
 
     def warmup(self) -> None:
         """Make one shortest sound and throw it away, so that the first request is as fast as the next."""
@@ -182,7 +182,8 @@ class TextToAudio:
     def close(self) -> None:
         """Give memory back. Calls under way stop before their next stage with ``BackendError``. Twice is fine."""
         self._closed.set()
-        with self._lock:
+        # The stage that runs is waited for; calls that wait would only be refused.
+        with self._turns.taken(first=True):
             self._model.backend.close()
 
     def __enter__(self) -> Self:
@@ -193,51 +194,58 @@ class TextToAudio:
     ) -> None:
         self.close()
 
-    def _make_all(self, call: _Call) -> Iterator[GenerationResult]:
+    def _make_all(self, call: Call) -> Iterator[GenerationResult]:
         self._calls.add(call)
         try:
-            for item in range(len(call.requests)):
-                with self._lock:
-                    result = self._make(call, item)
+            last = len(call.requests) - 1
+            for item in range(last + 1):
+                result = self._make(call, item)
+                if item == last:
+                    call.finish()
                 yield result
         finally:
             self._calls.discard(call)
 
-    def _before(self, call: _Call, item: int, stage: StageName) -> None:
-        """Report progress and give way to ``close`` and ``cancel``."""
-        stop = False
-        if call.on_progress is not None and not self._closed.is_set():
-            fraction = call.stages_done / call.stages
-            stop = call.on_progress(Progress(stage, fraction, item, len(call.requests))) is False
-        if self._closed.is_set():
-            raise BackendError("the pipeline is closed; open it again")
-        if stop or call.cancelled.is_set():
-            raise Cancelled(f"cancelled before {stage}")
-        call.stages_done += 1
+    @contextmanager
+    def _stage(self, call: Call, stage: StageName) -> Iterator[None]:
+        """Run a stage in a block: the caller is asked, other calls have their turns, only then its time begins.
 
-    def _make(self, call: _Call, item: int) -> GenerationResult:
-        watch = Stopwatch()
-        request, model, backend = call.requests[item], self._model, self._model.backend
+        Nothing is locked while the caller's function runs, which may wait for other threads that use the pipeline.
+        """
+
+        def ask() -> None:
+            if not self._closed.is_set():
+                call.report(stage)
+            give_way()
+
+        def give_way() -> None:
+            if self._closed.is_set():
+                raise BackendError("the pipeline is closed; open it again")
+            call.check(stage)
+
+        with ExitStack() as turn:
+            with call.watch.paused():
+                ask()
+                turn.enter_context(self._turns.taken(ask))
+            give_way()
+            with call.watch.stage(stage), stage_failures(self._model.backend, stage):
+                yield
+            call.done()
+
+    def _make(self, call: Call, item: int) -> GenerationResult:
+        request, model, backend = call.begin(item), self._model, self._model.backend
         guidance = model.generation.default_guidance if request.guidance is None else request.guidance
-        warnings: list[str] = []
 
-        self._before(call, item, "tokenizer")
-        with watch.stage("tokenizer"):
+        with self._stage(call, "tokenizer"):
             prompt = model.tokenizer.encode(request.prompt)
-        if prompt.dropped:
-            warnings.append(
-                f"the prompt is too long: its last {prompt.dropped} tokens were left out "
-                f"(limit {model.tokenizer.max_tokens})"
-            )
 
-        self._before(call, item, "text_encoder")
-        with watch.stage("text_encoder"), stage_failures(backend, "text_encoder"):
+        with self._stage(call, "text_encoder"):
             text = backend.text_encoder(prompt.ids[None])
             for features in text:
                 check_finite(features, backend, "text_encoder")
 
         def velocity(latent: Floats, now: float, duration: float) -> Floats:
-            with watch.stage("generator"), stage_failures(backend, "generator"):
+            with self._stage(call, "generator"):
                 found = backend.generator(latent, now, duration, text, request.seconds, guidance)
                 if found.shape != latent.shape:
                     raise BackendError(f"{backend.name}: generator made {found.shape} of {latent.shape}")
@@ -245,21 +253,17 @@ class TextToAudio:
             return found
 
         def draw(stream: int = 0) -> Floats:
-            with watch.stage("generator"):
+            with call.watch.stage("generator"):
                 frames = model.audio.latent_frames(request.seconds)
                 return gaussian_noise(request.seed, (frames, model.audio.latent_channels), stream)[None]
 
-        def before_step(_: int) -> None:
-            self._before(call, item, "generator")
-
         if model.generation.sampler == "ping-pong":
             # A stream of the seed's noise for every step.
-            latent = ping_pong(velocity, draw(), request.steps, draw, before_step)
+            latent = ping_pong(velocity, draw(), request.steps, draw)
         else:
-            latent = sample(velocity, draw(), request.steps, before_step)
+            latent = sample(velocity, draw(), request.steps)
 
-        self._before(call, item, "decoder")
-        with watch.stage("decoder"), stage_failures(backend, "decoder"):
+        with self._stage(call, "decoder"):
             waveform = backend.decoder(latent)
             count = model.audio.num_samples(request.seconds)
             if waveform.ndim != 3 or waveform.shape[1] != model.audio.channels or waveform.shape[2] < count:
@@ -267,17 +271,19 @@ class TextToAudio:
                     f"{backend.name}: decoder made {waveform.shape}, expected (1, {model.audio.channels}, >= {count})"
                 )
             check_finite(waveform, backend, "decoder")
-            samples, remarks = finish_waveform(waveform[0], count, model.audio.sample_rate)
+            finished = finish_waveform(waveform[0], count, model.audio.sample_rate)
         return GenerationResult(
-            audio=Audio(samples, model.audio.sample_rate),
+            audio=Audio(finished.samples, model.audio.sample_rate),
             request=request,
             guidance=guidance,
-            timings=watch.timings(self._load_seconds),
+            timings=call.watch.timings(self._load_seconds),
             bundle=model.name,
             backend=backend.name,
             precision=backend.precision,
             threads=backend.threads,
-            warnings=(*warnings, *remarks),
+            warnings=(*prompt.warnings, *finished.warnings),
+            gain=finished.gain,
+            versions=self._versions,
         )
 
 
@@ -286,8 +292,9 @@ def _load_eager(source: Bundle | str | os.PathLike[str] | None, precision: str, 
         raise BackendError(f"backend eager runs fp32, not {precision}")
     if source is None or isinstance(source, Bundle):
         raise BackendError("backend eager runs a model checkpoint: give its directory in place of a bundle")
-    if find_spec("torch") is None:
-        raise MissingExtraError("train", "the eager backend")
-    from edge_tta.runtime.eager_backend import load_checkpoint
+    if not isinstance(source, (str, os.PathLike)):
+        raise ConfigError(f"a checkpoint is a directory, got {type(source).__name__}")
+    with import_failures("eager", ("torch", "safetensors"), MissingExtraError("train", "the eager backend")):
+        from edge_tta.runtime.eager_backend import load_checkpoint
 
     return load_checkpoint(source, threads)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import numbers
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from edge_tta.audio import Audio
@@ -36,7 +37,8 @@ class GenerationRequest:
     seed: int = 0
     """0 .. 2**63 - 1. The same request on the same bundle, backend, threads and machine gives the same bytes."""
     steps: int = 1
-    """Network steps, 1 .. 8; more cost more."""
+    """Network steps, 1 .. 8; more cost more. The shipped model is made for one, and more do not make it better
+    (docs/reports/shipped/acceleration.md); they are for models that are."""
     guidance: float | None = None
     """How strictly to follow the prompt, at least 0; None takes the bundle's default."""
     count: int = 1
@@ -52,11 +54,35 @@ class GenerationRequest:
             if self.guidance < 0:
                 raise RequestError(f"guidance {self.guidance:g} is out of range: it must be at least 0")
         for name, low, high in (("seed", 0, MAX_SEED), ("steps", 1, MAX_STEPS), ("count", 1, MAX_COUNT)):
-            object.__setattr__(self, name, _integer(name, getattr(self, name), low, high))
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), low, high))
         if self.seed + self.count - 1 > MAX_SEED:
             raise RequestError(
                 f"seed {self.seed} leaves no room for count {self.count}: the last seed is {MAX_SEED}"
             )
+
+
+def as_request(given: object) -> GenerationRequest:
+    """A request, or that of a bare prompt.
+
+    Raises:
+        RequestError: neither of both.
+    """
+    if isinstance(given, GenerationRequest):
+        return given
+    if isinstance(given, str):
+        return GenerationRequest(given)
+    raise RequestError(f"a request is a GenerationRequest or a prompt, got {type(given).__name__}")
+
+
+def as_requests(given: object) -> list[GenerationRequest]:
+    """Requests of one or of any number of requests and bare prompts.
+
+    Raises:
+        RequestError: something else is given, or among them.
+    """
+    # The keys of a mapping would be no prompts.
+    several = isinstance(given, Iterable) and not isinstance(given, (str, bytes, Mapping))
+    return [as_request(one) for one in given] if several else [as_request(given)]  # type: ignore[attr-defined]
 
 
 def check_limits(request: GenerationRequest, audio: AudioSpec, limits: Generation) -> None:
@@ -90,18 +116,29 @@ def _number(name: str, value: object) -> float:
     # NumPy scalars are welcome and become plain Python numbers, so that a request compares and serialises simply.
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise RequestError(f"{name} must be a number, got {type(value).__name__}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise RequestError(f"{name} is out of range: it is larger than any floating-point number") from None
     if not math.isfinite(number):
         raise RequestError(f"{name} must be a finite number, got {number}")
     return number
 
 
-def _integer(name: str, value: object, low: int, high: int) -> int:
+def whole_number(name: str, value: object, low: int, high: int) -> int:
+    """A whole number of a range as a plain int; NumPy's are welcome.
+
+    Raises:
+        RequestError: names what is given and what is allowed.
+    """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise RequestError(f"{name} must be a whole number, got {type(value).__name__}")
     integer = int(value)
     if not low <= integer <= high:
-        raise RequestError(f"{name} {integer} is out of range: allowed are {low} to {high}")
+        # Python refuses to write out numbers of thousands of digits.
+        bits = integer.bit_length()
+        shown = str(integer) if bits <= 128 else f"of {bits} bits"
+        raise RequestError(f"{name} {shown} is out of range: allowed are {low} to {high}")
     return integer
 
 
@@ -110,7 +147,7 @@ class Progress:
     """Where a call is; passed to ``on_progress``, which may return False to cancel."""
 
     stage: StageName
-    """Stage that is about to run."""
+    """Stage that is about to run; at the end, when fraction is 1, the one that ran last."""
     fraction: float
     """Share of the whole call's stages that have run, 0 .. 1."""
     item: int
@@ -138,7 +175,13 @@ class GenerationResult:
     threads: int
     """Threads a stage could use."""
     warnings: tuple[str, ...] = ()
-    """What the caller should know: tokens left out, level reduced, silence."""
+    """What the caller should know: tokens left out, a prompt in letters the model does not know, an offset taken out, a
+    peak far above full scale, silence. That a sound was merely scaled down to full scale is told by ``gain`` alone."""
+    gain: float = 1.0
+    """Linear factor that was applied to keep the sound within full scale; 1 if none was. What the decoder made is
+    audio / gain, but for an offset and the fades: so levels of different sounds can be compared."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Versions by package: this one's and the backend's."""
 
     @property
     def seed(self) -> int:
@@ -161,6 +204,7 @@ class GenerationResult:
             "backend": self.backend,
             "precision": self.precision,
             "threads": self.threads,
+            "versions": dict(self.versions),
         }
 
     def as_dict(self) -> dict[str, Any]:
@@ -171,6 +215,7 @@ class GenerationResult:
             "sample_rate": self.audio.sample_rate,
             "channels": self.audio.channels,
             "peak": self.audio.peak,
+            "gain": self.gain,
             "timings": self.timings.as_dict(),
             "real_time_factor": self.timings.real_time_factor(self.audio.seconds),
             "warnings": list(self.warnings),

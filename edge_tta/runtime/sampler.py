@@ -15,9 +15,7 @@ Velocity = Callable[[Floats, float, float], Floats]
 """Latent z_t [1, L, C], time t and duration t - r to the average velocity u(z_t, r, t) [1, L, C]."""
 
 
-def sample(
-    velocity: Velocity, noise: Floats, steps: int, before_step: Callable[[int], None] | None = None
-) -> Floats:
+def sample(velocity: Velocity, noise: Floats, steps: int) -> Floats:
     """Walk from t = 1 (noise) to t = 0 (data) on a uniform grid.
 
     Each step is exact for an exact average velocity (Mean Flows, Geng et al. 2025, arXiv 2505.13447, eq. 12):
@@ -27,15 +25,12 @@ def sample(
         velocity: the generator with text, seconds and guidance bound.
         noise: float32 [1, L, C], standard normal.
         steps: number of network evaluations, at least 1.
-        before_step: called with the step's number from 0; may raise to stop.
 
     Returns:
         float32 [1, L, C].
     """
     latent = noise
     for step in range(steps):
-        if before_step is not None:
-            before_step(step)
         time, until = 1.0 - step / steps, 1.0 - (step + 1) / steps
         latent = latent - np.float32(time - until) * velocity(latent, time, time - until)
     return latent
@@ -46,7 +41,6 @@ def ping_pong(
     noise: Floats,
     steps: int,
     fresh: Callable[[int], Floats],
-    before_step: Callable[[int], None] | None = None,
 ) -> Floats:
     """Jump to clean data, add fresh noise of the next level, jump again; of models trained by ARC or multi-step DMD2.
 
@@ -58,15 +52,12 @@ def ping_pong(
         noise: float32 [1, L, C], standard normal.
         steps: number of network evaluations, at least 1.
         fresh: number of the coming step, from 1, to noise float32 [1, L, C] that differs from step to step.
-        before_step: called with the step's number from 0; may raise to stop.
 
     Returns:
         float32 [1, L, C].
     """
     latent = data = noise
     for step, (now, then) in enumerate(itertools.pairwise(ping_pong_grid(steps))):
-        if before_step is not None:
-            before_step(step)
         data = latent - np.float32(now) * velocity(latent, now, now)
         if then > 0:
             latent = np.float32(1 - then) * data + np.float32(then) * fresh(step + 1)

@@ -26,7 +26,7 @@ class Timings:
     decoder: float = 0.0
     """Latent to finished samples."""
     total: float = 0.0
-    """Prompt in to samples out."""
+    """Prompt in to samples out, without the time that the caller's ``on_progress`` or other calls take."""
     peak_rss_bytes: int = 0
     """Largest resident memory of the process so far; 0 where the platform does not tell."""
 
@@ -43,7 +43,7 @@ class Stopwatch:
     """Collects the stage times of one sound, from its creation on."""
 
     def __init__(self) -> None:
-        self._started = time.perf_counter()
+        self._started, self._paused = time.perf_counter(), 0.0
         self._stages = {"tokenizer": 0.0, "text_encoder": 0.0, "generator": 0.0, "decoder": 0.0}
 
     @contextmanager
@@ -56,7 +56,16 @@ class Stopwatch:
             # Some virtual machines let even a monotonic clock step back; a stage never takes negative time.
             self._stages[name] += max(0.0, time.perf_counter() - started)
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the time a block takes out of the total."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._paused += max(0.0, time.perf_counter() - started)
+
     def timings(self, load: float) -> Timings:
         """What has been collected; ``load`` in seconds is passed through."""
-        total = max(time.perf_counter() - self._started, sum(self._stages.values()))
+        total = max(time.perf_counter() - self._started - self._paused, sum(self._stages.values()))
         return Timings(**self._stages, load=load, total=total, peak_rss_bytes=peak_rss_bytes())

@@ -33,7 +33,7 @@ def test_pipeline_computes_the_golden_sound() -> None:
         model = TextToAudio(dataclasses.replace(opened.model, audio=audio))
         np.testing.assert_array_equal(model.model.tokenizer.encode(PROMPT).ids, golden["ids"][0])
         result = model.generate(GenerationRequest(PROMPT, seconds, SEED, guidance=guidance))
-    expected, _ = finish_waveform(golden["waveform"][0].astype(np.float32), round(seconds * 44100), 44100)
+    expected, *_ = finish_waveform(golden["waveform"][0].astype(np.float32), round(seconds * 44100), 44100)
     assert result.audio.samples.shape == expected.shape
     assert signal_to_noise_db(expected, result.audio.samples) > 60
 

@@ -51,7 +51,7 @@ def refuse(*arguments, **options):
     raise SystemExit("a socket was opened")
 socket.socket = socket.create_connection = refuse
 sys.modules["torch"] = None
-from edge_tta.cli.main import main
+from edge_tta.cli.start import main
 sys.argv = ["edge-tta", "generate", "wind", "--bundle", sys.argv[1], "-q"]
 main()
 """
@@ -67,7 +67,7 @@ def test_help_loads_nothing_heavy() -> None:
     code = """
 import sys
 sys.argv = ["edge-tta", "generate", "--help"]
-from edge_tta.cli.main import main
+from edge_tta.cli.start import main
 try:
     main()
 except SystemExit:
@@ -188,7 +188,7 @@ def test_a_disk_that_is_read_only(toy_bundle: Path, small_disk: Path) -> None:
 
 MEMORY_LIMITED = """
 import resource, sys
-from edge_tta.cli.main import main
+from edge_tta.cli.start import main
 from edge_tta.runtime import pipeline
 load, spare = pipeline.load_bundle, int(sys.argv.pop(1)) * 2**20
 def load_then_limit(*arguments):
@@ -218,3 +218,80 @@ def test_too_little_memory(tmp_path: Path, spare: int) -> None:
     assert done.stderr.startswith(b"edge-tta: ") and done.stderr.count(b"\n") == 1
     assert b"memory" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+SIGNALLED_AT_AN_IMPORT = """
+import os, signal, sys
+number, wanted = int(sys.argv.pop(1)), sys.argv.pop(1)
+class Signalling:
+    def find_spec(self, name, path=None, target=None):
+        if name == wanted:
+            os.kill(os.getpid(), number)
+sys.meta_path.insert(0, Signalling())
+from edge_tta.cli.start import main
+main()
+"""
+
+
+@pytest.mark.parametrize("at", ["edge_tta.cli.main", "typer", "edge_tta.cli.verify", "numpy", "onnxruntime"])
+@pytest.mark.parametrize(
+    ("number", "code", "words"), [(signal.SIGINT, 130, b"cancelled"), (signal.SIGTERM, 143, b"terminated")]
+)
+def test_signals_while_anything_is_loaded(
+    toy_bundle: Path, tmp_path: Path, at: str, number: signal.Signals, code: int, words: bytes
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED_AT_AN_IMPORT, str(int(number)), at, "generate", "--bundle", str(toy_bundle)],
+        cwd=tmp_path, env=ENVIRONMENT, capture_output=True, timeout=120, check=False,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (code, b"edge-tta: " + words + b"\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    "arguments", [("info",), ("info", "--json"), ("--help",), ("info", "--help"), ("doctor",)]
+)
+def test_results_for_people_on_a_full_disk(arguments: tuple[str, ...]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*COMMAND, *arguments],
+            env=ENVIRONMENT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"edge-tta: ") and done.stderr.endswith(b"No space left on device\n")
+    assert done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [("info",), ("recipes", "ls"), ("--help",)])
+def test_reader_of_results_goes_away(arguments: tuple[str, ...]) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.wait(120) == 2
+    assert process.stderr.read() == b"edge-tta: cannot write to standard output: Broken pipe\n"
+    process.stderr.close()
+
+
+def test_streams_that_are_closed(toy_bundle: Path, tmp_path: Path) -> None:
+    def shell(line: str) -> subprocess.CompletedProcess[bytes]:
+        command = ["sh", "-c", f'"$@" {line}', "sh", *COMMAND]
+        return subprocess.run(
+            command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, timeout=120, check=False
+        )
+
+    none = b"edge-tta: cannot write to standard output: there is none\n"
+    for verb in ("info", f"generate wind --bundle {toy_bundle} -o - -q"):
+        done = shell(f"{verb} >&-")
+        assert (done.returncode, done.stderr) == (2, none)
+    done = shell("generate --file - <&-")
+    assert (done.returncode, done.stderr) == (2, b"edge-tta: -: there is no standard input to read\n")
+    assert shell("info nowhere 2>&-").returncode == 3
+    assert shell("info nowhere 2>/dev/full").returncode == 3

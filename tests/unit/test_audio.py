@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from edge_tta.audio import MAX_COMMENT_BYTES, MAX_SAMPLES, Audio, read_audio, write_audio
+from edge_tta.audio import MAX_COMMENT_BYTES, MAX_SAMPLES, Audio, read_audio, read_comment, write_audio
 from edge_tta.errors import DataError, OutputError, RequestError
 
 
@@ -115,6 +115,44 @@ def test_same_audio_gives_the_same_bytes_and_carries_its_comment(kind: tuple[str
     assert listed[:8] == b"INFOICMT"
     assert listed[12 : 12 + size].rstrip(b"\0").decode() == comment
     assert len(comment) > 2000 or soundfile.SoundFile(io.BytesIO(first)).comment == comment
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac"])
+@pytest.mark.parametrize(
+    "comment", ["", "odd", "even", "雨" * (MAX_COMMENT_BYTES // 3), "x" * MAX_COMMENT_BYTES]
+)
+def test_comments_of_any_length_are_read_back(tmp_path: Path, name: str, comment: str) -> None:
+    write_audio(sound(), tmp_path / name, comment=comment)
+    assert read_comment(tmp_path / name) == comment
+    if name == "a.wav":
+        write_audio(sound(), tmp_path / name, "f32", comment)
+        assert read_comment(str(tmp_path / name)) == comment
+
+
+def test_a_comment_is_found_behind_other_chunks_and_nowhere_else(tmp_path: Path) -> None:
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return name + len(body).to_bytes(4, "little") + body + bytes(len(body) % 2)
+
+    def wav(*parts: bytes) -> Path:
+        body = b"WAVE" + b"".join(parts)
+        (tmp_path / "a.wav").write_bytes(b"RIFF" + len(body).to_bytes(4, "little") + body)
+        return tmp_path / "a.wav"
+
+    data, comment = chunk(b"data", b"ICMT\5\0\0\0wrong"), chunk(b"ICMT", b"rain\0")
+    assert read_comment(wav(data, chunk(b"LIST", b"INFO" + chunk(b"ISFT", b"abc") + comment))) == "rain"
+    assert read_comment(wav(chunk(b"LIST", b"adtl" + comment), data)) == ""
+    assert read_comment(wav(chunk(b"LIST", b"INFO"), data)) == ""
+    assert read_comment(wav(data[:-3])) == ""
+    huge = b"LIST\xff\xff\xff\xffINFOICMT\xf0\xff\xff\xff"
+    with pytest.raises(
+        DataError, match=r"a\.wav: its comment cannot be read \(4294967280 bytes, at most 32768"
+    ):
+        read_comment(wav(huge))
+    with pytest.raises(DataError, match=r"a\.wav"):
+        read_comment(wav(chunk(b"LIST", b"INFO" + chunk(b"ICMT", b"\xff\xfe"))))
+    for path in (tmp_path / "none.wav", tmp_path, Path(__file__)):
+        with pytest.raises(DataError, match="comment cannot be read"):
+            read_comment(path)
 
 
 def test_a_comment_that_would_be_lost_is_refused() -> None:

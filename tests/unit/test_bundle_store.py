@@ -388,3 +388,25 @@ def test_an_archive_written_by_numpy_is_read(tmp_path: Path) -> None:
         assert sorted(found) == sorted(arrays)
         assert all(np.array_equal(found[name], arrays[name]) for name in arrays)
         assert all(array.dtype.isnative for array in found.values())
+
+
+def test_a_digest_may_be_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = Bundle.open(TINY).digest
+    for asked in (Bundle.open(TINY).name, f"edge-tiny@{digest}", f"{TINY}@{digest[:12]}"):
+        monkeypatch.setattr("edge_tta.bundle.shipped.ASSETS", TINY.parent)
+        assert Bundle.open(asked).digest == digest
+    other = ("0" if digest[0] != "0" else "1") + digest[1:12]
+    with pytest.raises(BundleError, match=rf"is edge-tiny@{digest[:12]}; asked for is the digest {other}$"):
+        Bundle.open(f"edge-tiny@{other}")
+    for asked in (
+        f"edge-tiny@{digest[:11]}",
+        f"edge-tiny@{digest.upper()}X",
+        f"@{digest}",
+        f"nothing@{digest}",
+    ):
+        with pytest.raises(BundleError, match="no bundle"):
+            Bundle.open(asked)
+    # A folder may have such a name itself.
+    named = tmp_path / "here@0123456789ab"
+    shutil.copytree(TINY, named)
+    assert Bundle.open(named).digest == digest

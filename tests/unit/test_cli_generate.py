@@ -16,8 +16,10 @@ import pytest
 import soundfile
 from typer.testing import CliRunner, Result
 
+from edge_tta.audio import read_comment
 from edge_tta.cli.main import app
 from edge_tta.runtime import GenerationRequest, TextToAudio
+from edge_tta.text import MAX_PROMPT_BYTES
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +88,43 @@ def test_a_sound_can_be_made_again_from_its_own_comment(toy_bundle: Path) -> Non
     assert Path("again.wav").read_bytes() == Path("first.wav").read_bytes()
 
 
+@pytest.mark.parametrize("prompt", ["雨の音" * 300, "rain on a tin roof " * 200, '"quoted"\n' * 400])
+@pytest.mark.parametrize("name", ["long.wav", "long.flac"])
+def test_long_prompts_are_in_the_comment_too(toy_bundle: Path, prompt: str, name: str) -> None:
+    assert generate(toy_bundle, prompt, "--seconds", "0.5", "-q", "-o", name).exit_code == 0
+    assert json.loads(read_comment(name))["edge_tta"]["prompt"] == prompt
+
+
+def test_the_longest_comment_has_room(toy_bundle: Path) -> None:
+    prompt = "r" + "\x01" * (MAX_PROMPT_BYTES - 1)  # six letters each in JSON
+    assert generate(toy_bundle, prompt, "--seconds", "0.5", "-o", "long.wav").exit_code == 0
+    assert json.loads(read_comment("long.wav"))["edge_tta"]["prompt"] == prompt
+
+
+def test_no_comment(toy_bundle: Path) -> None:
+    for arguments in (("-o", "rain.wav"), ("-o", "out/")):
+        assert generate(toy_bundle, "wind", "--seconds", "0.5", "--no-comment", *arguments).exit_code == 0
+    (inside,) = Path("out").iterdir()
+    assert read_comment("rain.wav") == read_comment(inside) == ""
+    assert b"wind" not in Path("rain.wav").read_bytes() + inside.read_bytes()
+    done = generate(toy_bundle, "wind", "--seconds", "0.5", "--no-comment", "-o", "-")
+    assert done.stdout_bytes == Path("rain.wav").read_bytes()
+
+
+def test_the_bundle_of_a_recipe_opens(toy_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_tta.bundle.shipped.ASSETS", toy_bundle.parent)
+    assert generate("toy", "wind", "--seconds", "0.5", "-o", "first.wav").exit_code == 0
+    recipe = json.loads(read_comment("first.wav"))["edge_tta"]
+    assert recipe["bundle"].startswith("toy@") and set(recipe["versions"]) == {"edge_tta", "onnxruntime"}
+    assert generate(recipe["bundle"], "wind", "--seconds", "0.5", "-o", "again.wav").exit_code == 0
+    assert Path("again.wav").read_bytes() == Path("first.wav").read_bytes()
+
+
+def test_help_says_that_more_steps_do_not_help() -> None:
+    page = " ".join(CliRunner().invoke(app, ["generate", "--help"], env={"COLUMNS": "300"}).stdout.split())
+    assert "The shipped model is made for 1; more take longer and sound no better." in page
+
+
 def test_random_seeds_differ(toy_bundle: Path) -> None:
     seeds = set()
     for _ in range(3):
@@ -137,6 +176,53 @@ def test_prompts_from_a_file_or_standard_input(toy_bundle: Path, tmp_path: Path,
     names = [Path(sound["path"]).name for sound in document["sounds"]]
     assert names == ["001-wind-0.wav", "002-a-dog-barks-0.wav", "001-wind-0.wav"]
     assert sorted(path.name for path in Path("out").iterdir()) == sorted(set(names))
+
+
+def made(bundle: Path, *arguments: str) -> str:
+    """Name of the file that is made in a folder, as it is told."""
+    result = generate(bundle, *arguments, "-o", "out/", "--json")
+    assert result.exit_code == 0, result.stderr
+    (sound,) = json.loads(result.stdout)["sounds"]
+    assert json.loads(read_comment(sound["path"]))["edge_tta"]["prompt"] == sound["prompt"]
+    return Path(sound["path"]).name
+
+
+def test_another_request_never_takes_the_file_of_one(toy_bundle: Path) -> None:
+    requests = [
+        ("wind", "--seconds", "0.5"),
+        ("wind", "--seconds", "0.6"),
+        ("wind", "--seconds", "0.5", "--steps", "2"),
+        ("wind", "--seconds", "0.5", "--guidance", "5"),
+        ("wind", "--seconds", "0.5", "--precision", "fp32"),
+        ("wind!", "--seconds", "0.5"),
+        ("雨の音", "--seconds", "0.5"),
+        ("風の音", "--seconds", "0.5"),
+    ]
+    names = [made(toy_bundle, *request) for request in requests]
+    assert names[0] == "wind-0.wav", "names are what they were"
+    assert all(name.startswith("wind-0-") for name in names[1:6])
+    assert all(name.startswith("sound-") and name.endswith("-0.wav") for name in names[6:])
+    assert len(set(names)) == len(names) == len(list(Path("out").iterdir()))
+    # The same requests again replace their own files.
+    assert [made(toy_bundle, *request) for request in reversed(requests)] == names[::-1]
+    assert len(list(Path("out").iterdir())) == len(names)
+
+
+def test_a_file_that_tells_nothing_is_kept(toy_bundle: Path) -> None:
+    for content in (b"not a sound", b""):
+        Path("out").mkdir(exist_ok=True)
+        (Path("out") / "wind-0.wav").write_bytes(content)
+        assert made(toy_bundle, "wind", "--seconds", "0.5").startswith("wind-0-")
+        assert (Path("out") / "wind-0.wav").read_bytes() == content
+
+
+def test_a_prompt_in_other_letters_is_told_to_be_so(toy_bundle: Path) -> None:
+    result = generate(toy_bundle, "風", "--seconds", "0.5", "-q")
+    assert result.exit_code == 0
+    assert result.stderr == (
+        "edge-tta: warning: most of the prompt is in characters that the model does not know: "
+        "describe the sound in English\n"
+    )
 
 
 def test_json_holds_all_that_is_needed(toy_bundle: Path) -> None:

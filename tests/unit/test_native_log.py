@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -34,6 +35,34 @@ def test_all_is_as_it_was_after_an_error() -> None:
         assert descriptor() != before and logger.level == logging.ERROR
         raise ValueError("inside")
     assert descriptor() == before and sys.stderr is terminal and logger.level == logging.INFO
+
+
+def test_only_handlers_of_the_block_are_taken_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An application may configure its logging in another thread meanwhile."""
+    monkeypatch.setattr(logging.root, "handlers", [])
+    mine, theirs = logging.NullHandler(), logging.StreamHandler(io.StringIO())
+    logging.root.addHandler(mine)
+
+    def elsewhere() -> None:
+        logging.root.addHandler(theirs)
+        logging.root.addHandler(logging.StreamHandler())
+
+    with native_log():
+        logging.root.addHandler(mine)
+        logging.root.addHandler(logging.StreamHandler())  # as logging.basicConfig in an imported package
+        logging.root.addHandler(logging.StreamHandler(sys.stdout))
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join(10)
+        assert len(logging.root.handlers) == 5
+    kept = logging.root.handlers[:]
+    assert kept[:2] == [mine, theirs] and len(kept) == 3
+    logging.getLogger("edge_tta.tests.other").error("told")
+    assert theirs.stream.getvalue() == "told\n" and capsys.readouterr().err == "told\n"
+    logging.root.addHandler(late := logging.NullHandler())
+    assert logging.root.handlers[-1] is late and "addHandler" not in vars(logging.root)
 
 
 def test_two_threads_that_overlap_leave_standard_error_as_it_was() -> None:

@@ -111,7 +111,7 @@ def test_metadata_names_licence_python_and_command(wheel: zipfile.ZipFile) -> No
         "[console_scripts]",
         "edge-tta",
         "=",
-        "edge_tta.cli.main:main",
+        "edge_tta.cli.start:main",
     ]
 
 

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -44,7 +45,7 @@ GROUPS = ("listen", "quantize", "recipes")
 @cache
 def help_text(*verbs: str) -> str:
     """Help page of a verb, or of a verb of a group; an unknown one fails."""
-    code = "from edge_tta.cli.main import main; main()"
+    code = "from edge_tta.cli.start import main; main()"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
     command = [sys.executable, "-c", code, *verbs, "--help"]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
@@ -82,6 +83,54 @@ def test_verbs_and_options_exist() -> None:
             (document, words[0], name) for name in options if not re.search(rf"(?<!\S){name}\b", page)
         ]
     assert missing == []
+
+
+VERBS_NEED = {
+    "export": {"export"}, "quantize": {"export"}, "validate": {"eval"}, "evaluate": {"eval"}, "listen": {"eval"},
+    "evaluate-codec": {"eval"}, "evaluate-novelty": {"eval"}, "train": {"train"}, "couples": {"train"},
+    "recipes": {"train"}, "reconstruct": {"train"},
+}  # fmt: skip
+"""Extras of the verbs that the core install does not run; targets of other runtimes need theirs as well."""
+
+
+def test_what_follows_an_installation_runs_with_it() -> None:
+    extras = set(
+        tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    )
+    followed, lacking = 0, []
+    for document in DOCUMENTS:
+        installed: set[str] | None = None
+        for words in (
+            shlex.split(line, comments=True)
+            for line in lines_of_shell(document.read_text("utf-8"))
+            if line.startswith(("pip install", "edge-tta "))
+        ):
+            if words[0] == "pip":
+                listed = re.search(r"\[(.*)\]", words[-1])
+                installed = set(listed[1].split(",")) if listed else set()
+                assert installed <= extras, document.name
+            elif installed is not None and not {"all", "dev"} & installed:
+                followed += 1
+                needed = VERBS_NEED.get(words[1], set()) | (
+                    extras & {word.partition("-")[0] for word in words}
+                )
+                if not needed <= installed:
+                    lacking.append((document.name, " ".join(words), sorted(needed - installed)))
+    assert followed >= 6
+    assert lacking == []
+
+
+def test_the_table_of_extras_is_that_of_the_project() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    table = re.findall(
+        r"^\| `edge-tta\[(\w+)\]` \| (.+) \|$", (ROOT / "docs/quickstart.md").read_text("utf-8"), re.M
+    )
+    assert [name for name, _ in table] == list(extras)
+    ((combined,),) = [re.findall(r"\[(.*)\]", extras["all"][0])]
+    assert set(combined.split(",")) == set(extras) - {"all", "dev"} and len(extras["all"]) == 1
+    number = {3: "three", 4: "four", 5: "five", 6: "six", 7: "seven"}[len(extras) - 2]
+    assert dict(table)["all"] == f"all {number}"
+    assert dict(table)["dev"].startswith(f"all {number} and ") and "edge-tta[all]" in extras["dev"]
 
 
 def test_an_unknown_verb_is_a_usage_error() -> None:

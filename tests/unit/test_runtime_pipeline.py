@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
+import edge_tta
 from edge_tta.bundle import Bundle
 from edge_tta.errors import BackendError, BundleError, Cancelled, RequestError
 from edge_tta.runtime import GenerationRequest, Progress, TextToAudio
@@ -80,6 +82,10 @@ def test_result_tells_what_ran(model: TextToAudio, toy_bundle: Path) -> None:
     assert (result.backend, result.precision, result.threads, result.guidance) == ("ort", "int8", 1, 3.0)
     assert result.bundle == Bundle.open(toy_bundle).name
     assert result.request == GenerationRequest("rain on a tin roof")
+    assert result.recipe()["versions"] == {
+        "edge_tta": edge_tta.__version__,
+        "onnxruntime": onnxruntime.__version__,
+    }
     timings = result.timings
     stages = [timings.tokenizer, timings.text_encoder, timings.generator, timings.decoder]
     assert min(stages) > 0 and sum(stages) <= timings.total
@@ -144,10 +150,17 @@ def test_progress_names_every_stage_in_order(model: TextToAudio) -> None:
     requests = [GenerationRequest("wind", seconds=SHORT, steps=2), GenerationRequest("rain", seconds=SHORT)]
     list(model.generate_many(requests, on_progress=seen.append))
     one_step = ["tokenizer", "text_encoder", "generator", "decoder"]
-    assert [p.stage for p in seen] == [*one_step[:3], "generator", "decoder", *one_step]
-    assert [p.item for p in seen] == [0] * 5 + [1] * 4
+    assert [p.stage for p in seen] == [*one_step[:3], "generator", "decoder", *one_step, "decoder"]
+    assert [p.item for p in seen] == [0] * 5 + [1] * 5
     assert {p.count for p in seen} == {2}
-    assert [p.fraction for p in seen] == pytest.approx([i / 9 for i in range(9)])
+    assert [p.fraction for p in seen] == pytest.approx([i / 9 for i in range(10)])
+    assert seen[-1].fraction == 1.0
+
+
+def test_at_the_end_it_is_too_late_to_cancel(model: TextToAudio) -> None:
+    request = GenerationRequest("wind", seconds=SHORT)
+    result = model.generate(request, on_progress=lambda progress: progress.fraction < 1.0)
+    assert result.audio.samples.tobytes() == model.generate(request).audio.samples.tobytes()
 
 
 @pytest.mark.parametrize("stage", ["tokenizer", "text_encoder", "generator", "decoder"])
@@ -178,36 +191,6 @@ def test_cancel_before_any_stage(model: TextToAudio, stage: str, how: str) -> No
 def test_cancel_while_nothing_runs_does_nothing(model: TextToAudio) -> None:
     model.cancel()
     assert model.generate(GenerationRequest("wind", seconds=SHORT)).audio.frames == 22050
-
-
-def test_cancel_stops_waiting_calls_too(model: TextToAudio) -> None:
-    running, outcomes = threading.Event(), []
-    go_on = threading.Event()
-
-    def hold(progress: Progress) -> None:
-        running.set()
-        go_on.wait(10)
-
-    def call(on_progress: Callable[[Progress], None] | None) -> None:
-        try:
-            model.generate(GenerationRequest("wind", seconds=SHORT), on_progress=on_progress)
-            outcomes.append("done")
-        except Cancelled:
-            outcomes.append("cancelled")
-
-    threads = [threading.Thread(target=call, args=(hold,))]
-    threads[0].start()
-    assert running.wait(10)
-    threads.append(threading.Thread(target=call, args=(None,)))
-    threads[1].start()
-    deadline = threading.Event()
-    while len(model._calls) < 2:
-        deadline.wait(0.005)
-    model.cancel()
-    go_on.set()
-    for thread in threads:
-        thread.join(10)
-    assert outcomes == ["cancelled", "cancelled"]
 
 
 def test_an_exception_in_the_callback_reaches_the_caller_once(model: TextToAudio) -> None:
@@ -340,6 +323,16 @@ def test_loud_silent_and_offset_sounds_are_put_right_with_a_warning(model: TextT
         result = with_fault(model, "decoder", change).generate(request)
         assert any(words in warning for warning in result.warnings)
         assert result.audio.peak <= 1.0 and abs(result.audio.samples.mean()) < 1e-3
+
+
+@pytest.mark.parametrize("peak", [0.5, 2.0])
+def test_level_is_told_and_never_warned_of(model: TextToAudio, peak: float) -> None:
+    request = GenerationRequest("wind", seconds=SHORT)
+    scaled = with_fault(model, "decoder", lambda w: w / np.abs(w).max() * np.float32(peak))
+    result = scaled.generate(request)
+    expected = 1.0 if peak <= 1 else 1 / peak
+    assert result.gain == pytest.approx(expected, rel=1e-2) and result.warnings == ()
+    assert result.as_dict()["gain"] == result.gain
 
 
 def test_warmup_makes_a_real_sound(model: TextToAudio) -> None:

@@ -76,7 +76,10 @@ def test_result_as_plain_values() -> None:
     audio = Audio(np.full((1, 22050), 0.5, dtype=np.float32), 44100)
     timings = Timings(load=2.0, decoder=0.1, total=0.25, peak_rss_bytes=7)
     request = GenerationRequest("rain", seconds=0.5, seed=3, steps=2)
-    result = GenerationResult(audio, request, 3.5, timings, "toy@0", "ort", "int8", 2, ("quiet",))
+    versions = {"edge_tta": "1.2.3"}
+    result = GenerationResult(
+        audio, request, 3.5, timings, "toy@0", "ort", "int8", 2, ("quiet",), versions=versions
+    )
     assert result.recipe() == {
         "prompt": "rain",
         "seconds": 0.5,
@@ -87,9 +90,10 @@ def test_result_as_plain_values() -> None:
         "backend": "ort",
         "precision": "int8",
         "threads": 2,
+        "versions": versions,
     }
     document = result.as_dict()
     assert document["real_time_factor"] == 0.5
     assert (document["frames"], document["sample_rate"], document["peak"]) == (22050, 44100, 0.5)
     assert document["timings"]["peak_rss_bytes"] == 7
-    assert document["warnings"] == ["quiet"]
+    assert document["warnings"] == ["quiet"] and document["gain"] == 1.0

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_tta.bundle import Bundle
 from edge_tta.errors import BundleError, RequestError
 from edge_tta.text import MAX_PROMPT_BYTES, Tokenizer, normalise
 
@@ -134,6 +135,28 @@ def test_ids_end_with_end_of_sentence(tokenizer: Tokenizer) -> None:
     prompt = tokenizer.encode("rain")
     assert prompt.ids[-1] == tokenizer.eos_id and prompt.dropped == 0
     assert prompt.ids.dtype == "int64" and prompt.ids.ndim == 1
+
+
+@pytest.mark.parametrize(
+    ("prompt", "warned"),
+    [
+        ("rain on a tin roof", False),
+        ("café terrace, 5 o'clock", False),
+        ("pluie sur un toit", False),
+        ("a dog barks 🐕", False),
+        ("雨の音", True),
+        ("дождь по крыше", True),
+        ("雨の音 " * 100, True),
+    ],
+)
+def test_prompts_in_unknown_letters_are_told(prompt: str, warned: bool) -> None:
+    bundle = Bundle.open(verify=False)
+    words = [
+        w
+        for w in Tokenizer.from_bytes(bundle.tokenizer_bytes(), 64).encode(prompt).warnings
+        if "English" in w
+    ]
+    assert len(words) == warned
 
 
 def test_case_does_not_matter(tokenizer: Tokenizer) -> None:

@@ -58,7 +58,7 @@ def test_loudness_of_silence_and_of_next_to_nothing_is_none() -> None:
 
 
 def defects_of(waveform: np.ndarray) -> object:
-    samples, _ = finish_waveform(waveform[None], len(waveform), RATE)
+    samples, *_ = finish_waveform(waveform[None], len(waveform), RATE)
     return find_defects(waveform[None], Audio(samples, RATE))
 
 

@@ -1,0 +1,42 @@
+"""The console script ``edge-tta``: signals are ready before anything is loaded, and what goes wrong is one line."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; unwinds the stack so that temporary files are removed."""
+
+
+def main() -> NoReturn:
+    """Run the command line of this process and end with its exit code."""
+    try:
+        signal.signal(signal.SIGTERM, _terminate)
+        from edge_tta.cli.main import app
+
+        app(prog_name="edge-tta")
+        sys.exit(0)
+    except SystemExit:
+        raise
+    except BaseException as error:
+        _end_on_signals()
+        from edge_tta.cli.failures import exit_code_of
+
+        sys.exit(exit_code_of(error))
+    finally:
+        _end_on_signals()
+
+
+def _end_on_signals() -> None:
+    """From now on a signal ends the process at once: there is nothing left to tidy up, and no one to catch it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) in (signal.default_int_handler, _terminate):
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
