@@ -155,9 +155,10 @@ def waveforms() -> list[tuple[str, NDArray[np.float32], int, int]]:
 def test_the_last_step_is_that_of_python(
     engine: Engine, waveform: NDArray[np.float32], frames: int, rate: int
 ) -> None:
-    wanted, warnings, _ = finish_waveform(waveform, frames, rate)
+    wanted, warnings, gain = finish_waveform(waveform, frames, rate)
     found = engine("finish", waveform=pack(waveform), channels=len(waveform), frames=frames, sample_rate=rate)
     assert found["warnings"] == warnings
+    assert found["gain"] == pytest.approx(gain, rel=1e-6)
     np.testing.assert_array_equal(unpack(found["samples"]).reshape(wanted.shape), wanted)
 
 
