@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,7 +30,7 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a part of the model by a recipe. The command "recipes ls" shows the packaged ones."""
-    from edge_tta.cli.console import say, say_json
+    from edge_tta.cli.console import note, say, say_json
     from edge_tta.cli.extras import require
 
     require("torch", "train", "training")
@@ -52,7 +53,12 @@ def train(
         say_json({"schema": "train/1", **outcome})
     else:
         for name, value in outcome.items():
-            say(f"{name:14s} {value}")
+            if value is not None:
+                say(f"{name:14s} {value}")
+    if not dry_run and not outcome["finished"]:
+        note(f"edge-tta: stopped at step {outcome['step']}; the same command with --resume goes on")
+        # As a process that the signal had ended; another rank's signal is told to all as one to terminate.
+        raise typer.Exit(128 + (outcome["stopped_by"] or signal.SIGTERM))
 
 
 class _Display:

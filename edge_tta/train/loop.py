@@ -81,7 +81,8 @@ class Trainer:
             )
             for name in self.optimisers
         }
-        self._stop = False
+        self.stopped_by: int | None = None
+        """The signal that this process was asked to stop by."""
         self._window: dict[str, list[float]] = {}
         """Values since the last record of the log."""
 
@@ -101,8 +102,8 @@ class Trainer:
         with on_stop_signal(self._request_stop):
             self._run()
 
-    def _request_stop(self) -> None:
-        self._stop = True
+    def _request_stop(self, signal: int) -> None:
+        self.stopped_by = signal
 
     def _run(self) -> None:
         config, main = self.config, self.processes.is_main
@@ -193,7 +194,7 @@ class Trainer:
                 value = value.detach().float() * share
                 totals[name] = totals[name] + value if name in totals else value
         own = torch.stack(list(totals.values())).tolist()
-        means = self.processes.average([*own, float(self._stop)])
+        means = self.processes.average([*own, float(self.stopped_by is not None)])
         # Every process learns of a stop asked of any of them, so that none waits for another.
         self.stopped = self.stopped or means[-1] > 0
         return dict(zip(totals, means[:-1], strict=True))

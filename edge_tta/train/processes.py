@@ -42,6 +42,12 @@ class Processes:
         except ImportError as error:
             raise MissingExtraError("train", "training") from error
         self._state = PartialState(cpu=device == "cpu", timeout=PATIENCE)
+        asked = int(os.environ.get("WORLD_SIZE", "1"))
+        if asked > 1 and self._state.num_processes == 1:
+            raise ConfigError(
+                f"torchrun started {asked} processes, but loop.device '{device}' lets them not find each other; "
+                "without accelerators give loop.device=cpu"
+            )
         self.device = self._choose(device)
         self.count: int = self._state.num_processes
         """How many processes train together."""

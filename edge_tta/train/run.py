@@ -177,7 +177,7 @@ def run_recipe(
     # The others find decoded clips, latents and text features in the cache.
     with processes.main_first():
         stage = build_stage(settings, model, tell)
-    scalars = _open_run(directory, settings) if processes.is_main else None
+    scalars: Scalars | None = None
 
     def report(progress: Progress) -> None:
         if scalars is not None:
@@ -189,6 +189,8 @@ def run_recipe(
     try:
         if resume and trainer.resume():
             logger.info("resumed at step %d", trainer.step)
+        # Not before: a run of another recipe that is refused keeps its own on record.
+        scalars = _open_run(directory, settings) if processes.is_main else None
         trainer.train()
     finally:
         if scalars is not None:
@@ -202,6 +204,7 @@ def run_recipe(
         **figures,
         "step": trainer.step,
         "finished": finished,
+        "stopped_by": trainer.stopped_by,
         "run": str(directory),
         "checkpoint": settings.checkpoint,
     }

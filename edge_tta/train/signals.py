@@ -8,15 +8,15 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def on_stop_signal(act: Callable[[], None]) -> Iterator[None]:
-    """Call ``act`` at the first SIGINT and at the first SIGTERM; a second one acts as it did before.
+def on_stop_signal(act: Callable[[int], None]) -> Iterator[None]:
+    """Call ``act`` with the signal at the first SIGINT and at the first SIGTERM; a second one acts as it did before.
 
     Outside the main thread signals stay as they are.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def request_stop(number: int, _: object) -> None:
-        act()
+        act(number)
         signal.signal(number, before[signal.Signals(number)])
 
     try:

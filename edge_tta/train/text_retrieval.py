@@ -78,7 +78,8 @@ def student_encode(student: TextEncoder, tokenizer: Tokenizer) -> Encode:
     @torch.no_grad()
     def encode(texts: list[str]) -> Tensor:
         ids, mask = pad_ids([tokenizer.encode(text).ids.tolist() for text in texts])
-        return F.normalize(student(ids, mask)[1], dim=-1)
+        device = next(student.parameters()).device
+        return F.normalize(student(ids.to(device), mask.to(device))[1], dim=-1).cpu()
 
     return encode
 

@@ -39,7 +39,7 @@ from pathlib import Path
 import torch
 import edge_tta.train.latent_sets as latent_sets
 import edge_tta.train.run as run
-from edge_tta.cli.main import main
+from edge_tta.cli.start import main
 torch.set_num_threads(1)
 notes = Path({notes!r}) / f"rank-{{os.environ['RANK']}}.txt"
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +20,10 @@ from safetensors.torch import load_file, save_file
 
 from edge_tta import GenerationRequest, TextToAudio
 from edge_tta.bundle.manifest import STAGES, Generation
-from edge_tta.errors import ConfigError, DataError
+from edge_tta.errors import ConfigError, DataError, TrainingError
 from edge_tta.model.checkpoint import load_model_checkpoint
 from edge_tta.model.presets import preset
+from edge_tta.train.checkpoint import newest_run_state
 from edge_tta.train.frozen import load_frozen
 from edge_tta.train.recipes import list_recipes, load_recipe
 from edge_tta.train.run import run_recipe
@@ -309,6 +314,13 @@ def test_resume_of_a_recipe_needs_to_be_asked_for(workshop: Path) -> None:
     ]
     with pytest.raises(ConfigError, match="--resume"):
         run_recipe("codec", common, output=workshop / "runs" / "codec")
+    record = (workshop / "runs" / "codec" / "recipe.json").read_bytes()
+    with pytest.raises(TrainingError, match="another recipe"):
+        run_recipe(
+            "codec", [*common, "loop.learning_rate=7e-4"], output=workshop / "runs" / "codec", resume=True
+        )
+    # What was refused leaves no trace: this is the one readable record of how the run was made.
+    assert (workshop / "runs" / "codec" / "recipe.json").read_bytes() == record
     again = run_recipe("codec", common, output=workshop / "runs" / "codec", resume=True)
     assert again["finished"] and again["step"] == 4
 
@@ -333,3 +345,29 @@ def test_teacher_that_is_none(tmp_path: Path) -> None:
     save_file({"something": torch.zeros(1)}, tmp_path / "teacher" / "model.safetensors")
     with pytest.raises(DataError, match="has no"):
         Teacher(tmp_path / "teacher", heads=2)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_is_stopped_says_so_by_its_exit_code(workshop: Path, number: int, code: int) -> None:
+    """A script that goes on to export must not take it for a finished one."""
+    run = workshop / "runs" / f"stopped-{code}"
+    arguments = [f"data.folder={workshop / 'clips'}", f"data.cache={workshop / 'cache'}", "preset=edge-tiny"]
+    arguments += [f"checkpoint={workshop / f'stopped-{code}'}", "loop.steps=100000", "loop.log_every=1"]
+    arguments += ["codec.batch=2", "codec.crop_frames=64", "codec.wave_batch=1", "codec.coder_edges_hz=[]"]
+    command = [sys.executable, "-m", "edge_tta.cli", "train", "codec", "-q", "-o", str(run)]
+    command += [part for item in arguments for part in ("--set", item)]
+    # A shell that starts the tests in the background has them ignore SIGINT, and children inherit that.
+    with subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        log = run / "log.jsonl"
+        while process.poll() is None and not (log.is_file() and log.stat().st_size):
+            time.sleep(0.05)
+        process.send_signal(number)
+        told = process.stderr.read() if process.stderr is not None else b""
+    assert process.returncode == code, told
+    assert b"--resume goes on" in told
+    assert newest_run_state(run / "checkpoints") is not None

@@ -18,6 +18,7 @@ from edge_tta.model.codec import Codec
 from edge_tta.model.envelope import Envelope, interpolation
 from edge_tta.model.presets import preset
 from edge_tta.train.data.clip_cache import load_or_build_clip_cache
+from edge_tta.train.stages.codec import CodecStage
 from edge_tta.train.stages.envelope import LOUDEST, QUIETEST, EnvelopeStage, EnvelopeStageConfig, level
 
 TINY = preset("edge-tiny")
@@ -165,3 +166,16 @@ def test_a_start_is_needed_and_must_fit(stage: EnvelopeStage, tmp_path: Path) ->
     wider = replace(TINY, codec=replace(TINY.codec, frame_width=16))
     with pytest.raises(ConfigError, match="start holds a codec of another shape than edge-tiny has"):
         made(config, wider)
+
+
+def test_validation_and_samples_are_made_on_the_device_that_trains(
+    stage: EnvelopeStage, tmp_path: Path
+) -> None:
+    """On the meta device a tensor left on the CPU is an error of its own; here only values are missing."""
+    stage.to(torch.device("meta"))
+    with pytest.raises((RuntimeError, NotImplementedError), match=r"item|meta tensor"):
+        stage.validate()
+    with pytest.raises((RuntimeError, NotImplementedError), match="meta tensor"):
+        stage.sample(tmp_path / "samples")
+    with pytest.raises((RuntimeError, NotImplementedError), match=r"item|meta tensor"):
+        CodecStage.validate(stage)

@@ -434,3 +434,11 @@ def test_evaluate_bundle_asks_the_runtime_and_writes_its_report(folder, trained,
     assert page.count("✓ ") == 3, "of three labels every one is among five"
     with pytest.raises(DataError, match="got 0"):
         run.evaluate_bundle(None, prompts, folder, trained[0], tmp_path / "out", seeds_per_prompt=0)
+
+
+def test_accuracy_is_measured_on_the_device_of_the_network(folder):
+    """The meta device has no values; a spectrogram left on the CPU would be another error."""
+    stage = make_stage(folder, STAGE)
+    stage.to(torch.device("meta"))
+    with pytest.raises(NotImplementedError, match="meta tensor"):
+        stage.validate()

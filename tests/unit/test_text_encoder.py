@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from edge_tta.config import TextEncoderConfig
 from edge_tta.errors import ConfigError
 from edge_tta.model.presets import preset
 from edge_tta.model.text_encoder import EncoderLayer, TextEncoder
+from edge_tta.train.text_retrieval import student_encode
 
 SMALL = TextEncoderConfig(vocab_size=50, max_tokens=12, width=24, depth=2, heads=3, feedforward=40)
 
@@ -128,3 +131,18 @@ def test_every_weight_learns() -> None:
 def test_heads_must_divide_the_width() -> None:
     with pytest.raises(ConfigError, match="5 heads do not divide a width of 24"):
         TextEncoder(dataclasses.replace(SMALL, heads=5))
+
+
+def test_labels_are_ranked_on_the_device_of_the_encoder() -> None:
+    encode = student_encode(TextEncoder(SMALL).eval().to("meta"), Bytes())  # type: ignore[arg-type]
+    with pytest.raises(NotImplementedError, match="meta tensor"):
+        encode(["rain", "a dog"])
+
+
+class Bytes:
+    """A tokenizer of the smallest kind."""
+
+    def encode(self, text: str) -> SimpleNamespace:
+        return SimpleNamespace(
+            ids=np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int64) % SMALL.vocab_size
+        )

@@ -250,7 +250,8 @@ class CodecStage:
         """A clip's beginning float32 [1, S, N], padded to the hop."""
         samples = self.cache.read(index, 0, int(seconds * self.model.audio.sample_rate))
         samples = np.pad(samples, (0, -len(samples) % self.model.audio.hop))
-        return torch.from_numpy(samples)[None, None].expand(1, self.model.audio.channels, -1)
+        waveform = torch.from_numpy(samples)[None, None].expand(1, self.model.audio.channels, -1)
+        return waveform.to(self.codec.decoder.bin_mean.device)
 
     def sample(self, directory: Path) -> None:
         """Originals and reconstructions of a few validation clips, side by side."""
@@ -260,7 +261,7 @@ class CodecStage:
             with torch.no_grad():
                 back = self.codec.decode(self.codec.encode(waveform))
             names += [f"{self.clips[index].label} original", f"{self.clips[index].label} codec"]
-            waveforms += [waveform[0].numpy(), back[0].numpy()]
+            waveforms += [waveform[0].cpu().numpy(), back[0].cpu().numpy()]
         if names:
             write_examples(directory, names, waveforms, self.model.audio.sample_rate)
 
@@ -271,10 +272,10 @@ class CodecStage:
         Statistics stay as they are when the encoder was frozen.
         """
         if not self.config.freeze_encoder:
-            means = torch.cat(
-                [self.codec.encoder(self._crops(-1000 - step)).mean.flatten(0, 1) for step in range(40)]
-            )
+            device = self.codec.decoder.bin_mean.device
+            crops = (self._crops(-1000 - step).to(device) for step in range(40))
+            means = torch.cat([self.codec.encoder(crop).mean.flatten(0, 1) for crop in crops])
             self.codec.set_latent_statistics(means.mean(0), means.std(0))
-        shipped = copy.deepcopy(self.codec)
+        shipped = copy.deepcopy(self.codec).cpu()
         remove_steps(shipped.decoder, self.projection)
         save_part(directory, self.model, "codec", shipped)

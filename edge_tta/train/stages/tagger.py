@@ -94,8 +94,10 @@ def split_of(clip: Clip, development_share: float) -> str:
 def measure(network: nn.Module, examples: Examples) -> Accuracy:
     """Judge whole clips one by one."""
     network.eval()
+    device = next(network.parameters()).device
     with torch.inference_mode():
-        logits = torch.cat([network(torch.from_numpy(pad_frames(s))[None])[0] for s in examples.spectrograms])
+        spectrograms = (torch.from_numpy(pad_frames(each))[None].to(device) for each in examples.spectrograms)
+        logits = torch.cat([network(each)[0] for each in spectrograms]).cpu()
     target = torch.from_numpy(examples.indices)
     hits = logits.topk(min(5, logits.shape[1]), dim=1).indices == target[:, None]
     return Accuracy(
