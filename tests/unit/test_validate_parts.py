@@ -193,6 +193,20 @@ def test_the_packaged_gates_hold_int8_to_the_promises() -> None:
         ),
         ('name = "x"\n[[gates]]\ntitle = "T"\nfigur = "a"', "did you mean 'figure'"),
         ("name = ", "Invalid value"),
+        *(
+            (
+                f'name = "x"\n[[gates]]\ntitle = "T"\nfigure = "decoder.stft_distance"\nat_least = {limit}',
+                f"at_least {limit} is no finite number",
+            )
+            for limit in ("nan", "inf", "-inf")
+        ),
+        (
+            (
+                'name = "x"\n[[gates]]\ntitle = "T"\nfigure = "decoder.stft_distance"\nat_most = 1.0\n'
+                'precisions = ["int9"]'
+            ),
+            "'int9' is none of 'fp32', 'fp16', 'int8', 'int4'",
+        ),
     ],
 )
 def test_wrong_gates_are_refused(text: str, words: str, tmp_path: Path) -> None:
