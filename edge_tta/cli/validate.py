@@ -30,6 +30,9 @@ def validate(
     prompts: PromptLists = None,
     count: Annotated[int, typer.Option(help="Prompts, spread evenly over the lists.", min=1)] = 64,
     seeds: Annotated[int, typer.Option(help="Sounds per prompt.", min=1)] = 2,
+    first_seed: Annotated[
+        int, typer.Option(help="Seed of the first sound; the others count on from it.", min=0)
+    ] = 0,
     seconds: SoundSeconds = 5.0,
     steps: Steps = 1,
     guidance: Guidance = None,
@@ -91,6 +94,7 @@ def validate(
         prompts=tuple(prompts or DEFAULT_PROMPTS),
         count=count,
         seeds=seeds,
+        first_seed=first_seed,
         seconds=seconds,
         steps=steps,
         guidance=guidance,

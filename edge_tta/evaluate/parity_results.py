@@ -127,6 +127,7 @@ class ParityReport:
 
     schema: str
     bundle: str
+    bundle_version: str
     bundle_digest: str
     bundle_commit: str
     device: dict[str, Any]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from altered_bundles import alter_bundle
 from typer.testing import CliRunner
 
 from edge_tta.bundle import Bundle
+from edge_tta.bundle.assemble import write_bundle
 from edge_tta.cli.main import app
 from edge_tta.errors import BackendError
 from edge_tta.runtime.backend import LoadedModel, load_variant
@@ -25,13 +28,15 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def strict(bundle: Path, gates: list[str], *options: str) -> tuple[int, dict[str, object], str]:
-    """Exit code, verdicts and last line of a strict validation of two short sounds."""
+def strict(bundle: Path, gates: list[str] | None, *options: str) -> tuple[int, dict[str, object], str]:
+    """Exit code, verdicts and last line of a strict validation of two short sounds; None for the packaged gates."""
     Path("prompts.csv").write_text("prompt,label\nrain on a tin roof,rain\na dog barks twice,dog bark\n")
-    Path("gates.toml").write_text('name = "mine"\n' + "".join(f"[[gates]]\n{gate}" for gate in gates))
+    if gates is not None:
+        Path("gates.toml").write_text('name = "mine"\n' + "".join(f"[[gates]]\n{gate}" for gate in gates))
+        options = ("--gates", "gates.toml", *options)
     arguments = [
         "validate", str(bundle), "--prompts", "prompts.csv", "--count", "2", "--seeds", "1", "--seconds", "0.5",
-        "--threads", "1", "--gates", "gates.toml", "--quiet", "--json", "--strict", *options,
+        "--threads", "1", "--quiet", "--json", "--strict", *options,
     ]  # fmt: skip
     result = CliRunner().invoke(app, arguments)
     lines = result.stderr.splitlines()
@@ -78,21 +83,20 @@ def refuse(monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
     monkeypatch.setattr("edge_tta.runtime.backend.load_variant", refusing)
 
 
-def three_variants(toy_bundle: Path) -> Path:
-    from edge_tta.bundle.assemble import write_bundle
-
-    opened = Bundle.open(toy_bundle)
+def with_precision(source: Path, precision: str, name: str, target: Path) -> Path:
+    """The bundle with its int8 variant once more, or again, under a name and a precision."""
+    opened = Bundle.open(source)
     files = {entry.file: opened.read(entry) for entry in opened.manifest.files()}
-    variants = {**opened.variants, "ort-fp16": opened.variants["ort-int8"].model_copy()}
-    variants["ort-fp16"] = variants["ort-fp16"].model_copy(update={"precision": "fp16"})
-    write_bundle(Path("three"), opened.manifest.model_copy(update={"variants": variants}), files)
-    return Path("three")
+    variant = opened.variants["ort-int8"].model_copy(update={"precision": precision})
+    manifest = opened.manifest.model_copy(update={"variants": {**opened.variants, name: variant}})
+    write_bundle(target, manifest, files)
+    return target
 
 
 def test_of_all_variants_those_count_that_run_but_a_named_one_must(
     toy_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundle = three_variants(toy_bundle)
+    bundle = with_precision(toy_bundle, "fp16", "ort-fp16", Path("three"))
     refuse(monkeypatch, "ort-fp16")
     code, verdicts, _ = strict(bundle, [LATENT])
     assert (code, verdicts["passed"]) == (0, True)
@@ -118,6 +122,39 @@ def test_every_reason_is_in_the_one_line(toy_bundle: Path) -> None:
     assert "ort-int8: a gate failed; ort-int8: not measured: Adherence" in line
 
 
+def test_the_first_seed_is_chosen(toy_bundle: Path) -> None:
+    code, _, _ = strict(toy_bundle, [LATENT], "--first-seed", "40", "-o", "out")
+    document = json.loads(Path("out/validate.json").read_text("utf-8"))
+    assert code == 0 and document["settings"]["first_seed"] == 40
+    assert [clip["seed"] for clip in document["variants"][0]["clips"]] == [40, 41]
+    version = Bundle.open(toy_bundle).manifest.version
+    assert document["bundle_version"] == version
+    assert f"bundle {version} `{document['bundle_digest'][:12]}`" in Path("out/validate.md").read_text("utf-8")
+
+
 def test_allowing_gaps_without_strict_is_refused(toy_bundle: Path) -> None:
     result = CliRunner().invoke(app, ["validate", str(toy_bundle), "--allow-unmeasured"])
     assert result.exit_code == 2 and "--allow-unmeasured is for --strict" in result.stderr
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int4"])
+@pytest.mark.parametrize(
+    ("stage", "weight", "missed"),
+    [
+        ("text_encoder", "table", {"Text encoder, tokens", "Text encoder, sentence vector"}),
+        ("generator", "latent_weight", {"Latent of the generator"}),
+        ("decoder", "frame_weight", {"Decoder, log-mel distance", "End to end, log-mel distance"}),
+    ],
+)
+def test_a_destroyed_stage_fails_in_every_precision(
+    precision: str, stage: str, weight: str, missed: set[str], toy_bundle: Path
+) -> None:
+    nothing: Callable[[np.ndarray], np.ndarray] = np.zeros_like
+    broken = alter_bundle(toy_bundle, Path("b"), {stage: (weight, nothing)})
+    bundle = with_precision(broken, precision, "ort-int8", Path("broken"))
+    code, verdicts, _ = strict(
+        bundle, None, "--reference", "ort-fp32", "--variant", "ort-int8", "--allow-unmeasured"
+    )
+    (found,) = verdicts["variants"]  # type: ignore[misc]
+    assert code == 5
+    assert {gate["title"] for gate in found["gates"] if gate["passed"] is False} >= missed  # type: ignore[index]
