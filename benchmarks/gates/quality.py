@@ -90,7 +90,9 @@ def _of_evaluation(data: Any, labels: dict[str, Mapping[str, Any]]) -> list[Qual
     if data["two_sounds"] is not None:
         both = data["two_sounds"]
         on = f"{both['prompts']} prompts × {seeds} seeds, {settings['precision']}"
-        rows.append(_row("two sounds: both among five", BOTH_PERCENT, " %", 1, subject, on, both["both"], 100))
+        rows.append(
+            _row("two sounds: both among five", BOTH_PERCENT, " %", 1, subject, on, both["both"], 100)
+        )
     for kind in ("timbre", "embedding"):
         diversity = data[f"{kind}_diversity"]
         if diversity is not None:

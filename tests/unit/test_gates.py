@@ -162,7 +162,9 @@ def test_targets_of_quality_follow_from_the_evaluations(tmp_path: Path) -> None:
     assert "| not measured | not measured |" in row(text, "among five, paraphrases", "cdcdcdcdcdcd")
     assert "| 40.0 % (30.0 to 45.0) | **missed** |" in row(text, "two sounds", ours)
     assert "| 0.49 (0.45 to 0.55) | **missed**; sample does not decide |" in row(text, "timbre", "labels: 50")
-    assert "| -3.0 points (-5.0 to -1.0) | **missed**; sample does not decide |" in row(text, "codec: label first")
+    assert "| -3.0 points (-5.0 to -1.0) | **missed**; sample does not decide |" in row(
+        text, "codec: label first"
+    )
     assert "| -1.0 points | met |" in row(text, "codec: label among five")
 
 

@@ -129,7 +129,9 @@ def test_the_first_seed_is_chosen(toy_bundle: Path) -> None:
     assert [clip["seed"] for clip in document["variants"][0]["clips"]] == [40, 41]
     version = Bundle.open(toy_bundle).manifest.version
     assert document["bundle_version"] == version
-    assert f"bundle {version} `{document['bundle_digest'][:12]}`" in Path("out/validate.md").read_text("utf-8")
+    assert f"bundle {version} `{document['bundle_digest'][:12]}`" in Path("out/validate.md").read_text(
+        "utf-8"
+    )
 
 
 def test_allowing_gaps_without_strict_is_refused(toy_bundle: Path) -> None:
