@@ -65,7 +65,7 @@ class BackendError(EdgeTTAError):
 
 
 class GateError(EdgeTTAError):
-    """A model is measured and misses a limit that it must keep."""
+    """A model misses a limit that it must keep, or was not measured where it had to be."""
 
     exit_code = 5
 

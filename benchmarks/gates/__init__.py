@@ -1,1 +1,1 @@
-"""All targets of the design in one table, from recorded measurements."""
+"""All targets of the design on one page, from recorded measurements."""

@@ -1,4 +1,4 @@
-"""One table of what the product must reach, made from the recorded measurements.
+"""One page of what the product must reach, made from the recorded measurements.
 
 python -m benchmarks.gates [--reports docs/reports] -o docs/reports/gates.md
 """

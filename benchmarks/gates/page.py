@@ -11,6 +11,10 @@ from benchmarks.gates.recorded import PRECISION, SECONDS, STEPS, THREADS, Record
 from benchmarks.markdown import table
 from benchmarks.peers.figures import int8_share, ratio
 from edge_tta.errors import DataError
+from edge_tta.evaluate.figures import FIGURES
+from edge_tta.evaluate.gates import GateOutcome
+from edge_tta.evaluate.parity_text import figure_interval, measured_text
+from edge_tta.evaluate.statistics import Spread
 from edge_tta.runtime.benchmark import BenchmarkRecord
 
 BASELINE = "stable-audio-open-small"
@@ -57,19 +61,24 @@ def page(recorded: Recorded) -> str:
         "",
         (
             "Made by `python -m benchmarks.gates -o docs/reports/gates.md` from the records of the commands named "
-            "below; [limits](limits.md) says what bounds each missed target and what was tried."
+            "below; [limits](limits.md) says what bounds the missed targets of speed, memory and size, and what was "
+            "tried. A verdict goes by the measured figure; where the 95 % interval holds the target, the sample does "
+            "not decide: another one could turn the verdict."
         ),
         "",
         *_speed(recorded),
         *_peers(recorded),
         *_quality(recorded),
+        *_validations(recorded),
         *_held(),
     ]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _verdict(met: bool) -> str:
-    return "met" if met else "**missed**"
+def _verdict(met: bool | None, decisive: bool | None = None) -> str:
+    """In words; ``decisive`` is False where the 95 % interval holds the limit."""
+    text = {True: "met", False: "**missed**", None: "not measured"}[met]
+    return f"{text}; sample does not decide" if decisive is False else text
 
 
 def _speed(recorded: Recorded) -> list[str]:
@@ -123,7 +132,7 @@ def _peers(recorded: Recorded) -> list[str]:
                         f"at least {least:g}",
                         own.name,
                         f"{times.value:.0f} ({times.low:.0f} to {times.high:.0f})",
-                        _verdict(times.value >= least),
+                        _verdict(times.value >= least, (times.low >= least) == (times.high >= least)),
                         machine,
                     )
                 )
@@ -152,33 +161,79 @@ def _peers(recorded: Recorded) -> list[str]:
     ]
 
 
-def _quality(recorded: Recorded) -> list[str]:
+def _validations(recorded: Recorded) -> list[str]:
     rows = []
     for found in recorded.validations:
         for gate in found.gates:
-            least, most = gate["at_least"], gate["at_most"]
-            target = f"at least {least:g}" if most is None else f"at most {most:g}"
+            unit = FIGURES[gate.figure].unit
+            least = gate.at_least is not None
+            limit = gate.at_least if least else gate.at_most
+            extreme = "" if gate.statistic == "value" else ", every sound"
+            version = f"{found.version} " if found.version else ""
             rows.append(
                 (
-                    f"{gate['title']}: {gate['figure']}",
-                    target,
-                    f"{found.bundle} {found.variant}",
-                    f"{gate['measured']:.2f}",
-                    _verdict(gate["passed"]),
+                    gate.title,
+                    f"at {'least' if least else 'most'} {limit:g} {unit}".rstrip() + extreme,
+                    f"{found.bundle} {version}{found.variant}, `{found.digest[:12]}`",
+                    _gate_figure(gate, found.figures.get(gate.figure)),
+                    _verdict(gate.passed, gate.decisive),
                     f"{found.sounds} sounds, {found.machine}",
                 )
             )
     if not rows:
         return []
     return [
-        "## int8 against float",
+        "## Variants against float",
         "",
         (
             "`edge-tta validate BUNDLE --reference CHECKPOINT --reference-clips DATA --seeds 8`, trained weights, same "
-            "noise for both."
+            "noise for both. The recorded figures are held against the [gates](../how-to/validate.md#gates) of now. "
+            "The digest is the bundle's: one variant may have been validated in several. Core ML's are by the "
+            "interpreter."
         ),
         "",
-        *table(("what", "target", "subject", "measured", "", "measured on"), rows),
+        *table(("what", "target", "subject", "measured (95 % interval)", "", "measured on"), rows),
+    ]
+
+
+def _gate_figure(gate: GateOutcome, figure: Spread | None) -> str:
+    """What was measured at a gate; the interval is that of the mean and says nothing about an extreme."""
+    text = measured_text(gate)
+    if gate.statistic != "value" or figure is None:
+        return text
+    return f"{text} ({figure_interval(gate.figure, figure)})"
+
+
+def _quality(recorded: Recorded) -> list[str]:
+    rows = []
+    for found in recorded.quality:
+        text, met, decisive = "not measured", None, None
+        if found.value is not None:
+            text, met = f"{found.value:.{found.digits}f}{found.unit}", found.value >= found.least
+        if found.low is not None and found.high is not None:
+            text += f" ({found.low:.{found.digits}f} to {found.high:.{found.digits}f})"
+            decisive = (found.low >= found.least) == (found.high >= found.least)
+        rows.append(
+            (
+                found.title,
+                f"at least {found.least:g}{found.unit}",
+                found.subject,
+                text,
+                _verdict(met, decisive),
+                found.measured_on,
+            )
+        )
+    if not rows:
+        return []
+    return [
+        "## Quality",
+        "",
+        (
+            "`edge-tta evaluate` and `edge-tta evaluate-codec` ([commands](../../README.md)), judged by the tagger. "
+            "Where no interval stands, the record has none."
+        ),
+        "",
+        *table(("what", "target", "subject", "measured (95 % interval)", "", "measured on"), rows),
     ]
 
 

@@ -23,6 +23,8 @@ MAX_PARTS = 32
 MIN_PART_BYTES = 2**12
 """Smallest part of a file that is stored in several: a bundle is not a heap of crumbs."""
 MANIFEST_NAME = "manifest.json"
+Precision = Literal["fp32", "fp16", "int8", "int4"]
+"""What a variant computes in, or stores its weights in."""
 STAGES = ("text_encoder", "generator", "decoder")
 INPUTS = {
     "text_encoder": {"ids"},
@@ -130,7 +132,7 @@ class Variant(Strict):
     """The model for one backend in one precision."""
 
     backend: Literal["ort", "executorch", "coreml"]
-    precision: Literal["fp32", "fp16", "int8", "int4"]
+    precision: Precision
     stages: dict[Literal["text_encoder", "generator", "decoder"], StageFile]
     parity_snr_db: dict[Literal["text_encoder", "generator", "decoder"], float] = {}
     """Signal-to-noise ratio of each stage against the float model on the golden inputs, dB."""

@@ -30,6 +30,9 @@ def validate(
     prompts: PromptLists = None,
     count: Annotated[int, typer.Option(help="Prompts, spread evenly over the lists.", min=1)] = 64,
     seeds: Annotated[int, typer.Option(help="Sounds per prompt.", min=1)] = 2,
+    first_seed: Annotated[
+        int, typer.Option(help="Seed of the first sound; the others count on from it.", min=0)
+    ] = 0,
     seconds: SoundSeconds = 5.0,
     steps: Steps = 1,
     guidance: Guidance = None,
@@ -55,7 +58,16 @@ def validate(
             help="Run Core ML variants by the export tools' interpreter of saved programs: no Mac needed, slow.",
         ),
     ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Fail with exit code 5 if a gate fails.")] = False,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Fail with exit code 5 if a gate fails, or what was asked for was not measured."
+        ),
+    ] = False,
+    allow_unmeasured: Annotated[
+        bool,
+        typer.Option("--allow-unmeasured", help="With --strict: let pass what could not be measured here."),
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -63,12 +75,15 @@ def validate(
     from edge_tta.cli.console import note, say, say_json
     from edge_tta.cli.extras import require
     from edge_tta.cli.progress import shown_progress
-    from edge_tta.errors import GateError
+    from edge_tta.errors import GateError, RequestError
 
+    if allow_unmeasured and not strict:
+        raise RequestError("--allow-unmeasured is for --strict; nothing else fails for want of a measurement")
     for package in ("PIL", "pyloudnorm", "scipy"):
         require(package, "eval", "validating a bundle")
     from edge_tta.evaluate.parity_session import Loader
     from edge_tta.evaluate.parity_sources import DEFAULT_PROMPTS, ValidationOptions
+    from edge_tta.evaluate.parity_strict import strict_failures
     from edge_tta.evaluate.parity_text import limit_text, measured_text, variant_sentence, verdict
     from edge_tta.evaluate.validate import validate_bundle
     from edge_tta.runtime.backend import load_variant
@@ -79,6 +94,7 @@ def validate(
         prompts=tuple(prompts or DEFAULT_PROMPTS),
         count=count,
         seeds=seeds,
+        first_seed=first_seed,
         seconds=seconds,
         steps=steps,
         guidance=guidance,
@@ -126,6 +142,5 @@ def validate(
         say(f"Written to {output / 'validate.html'}")
     for name, reason in report.not_measured.items():
         note(f"not measured: {name} ({reason})")
-    failed = [found.name for found in report.variants if not found.passed]
-    if strict and failed:
-        raise GateError(f"{', '.join(failed)}: a gate failed; {output / 'validate.html'} says which")
+    if strict and (failures := strict_failures(report, options.variants, allow_unmeasured=allow_unmeasured)):
+        raise GateError(f"{'; '.join(failures)} ({output / 'validate.html'} has the details)")

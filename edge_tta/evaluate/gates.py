@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Literal
 
+from edge_tta.bundle.entries import Precision
 from edge_tta.config import from_dict
 from edge_tta.errors import ConfigError
 from edge_tta.evaluate.figures import FIGURES
@@ -29,7 +31,7 @@ class Gate:
     at_most: float | None = None
     statistic: Statistic = "value"
     """What of the figure is held against the limit: its mean, an end of the 95 % interval, or an extreme."""
-    precisions: tuple[str, ...] = ()
+    precisions: tuple[Precision, ...] = ()
     """Precisions it applies to; none for all."""
     reason: str = ""
 
@@ -40,6 +42,10 @@ class Gate:
             )
         if (self.at_least is None) == (self.at_most is None):
             raise ConfigError(f"gate '{self.title}': one of at_least and at_most is needed")
+        for name in ("at_least", "at_most"):
+            limit = getattr(self, name)
+            if limit is not None and not math.isfinite(limit):
+                raise ConfigError(f"gate '{self.title}': {name} {limit} is no finite number")
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,10 @@ def _figures(report: ParityReport, variant: VariantParity) -> list[str]:
 
 def _origin(report: ParityReport) -> list[str]:
     """What the figures rest on."""
-    parts = [f"bundle `{report.bundle_digest[:12]}`", f"prompts `{report.settings.prompts_digest[:12]}`"]
+    parts = [
+        f"bundle {report.bundle_version} `{report.bundle_digest[:12]}`",
+        f"prompts `{report.settings.prompts_digest[:12]}`",
+    ]
     if report.tagger_digest is not None:
         parts.append(f"tagger `{report.tagger_digest[:12]}`")
     if report.real_clips_digest is not None:

@@ -139,7 +139,7 @@ def _with_interval(estimate: Estimate | None) -> Markup:
 
 def _method(report: ParityReport) -> list[Markup]:
     facts = [
-        ("Bundle", f"{report.bundle}, digest {report.bundle_digest}"),
+        ("Bundle", f"{report.bundle} {report.bundle_version}, digest {report.bundle_digest}"),
         ("Commit", report.bundle_commit or "not stated"),
         ("Reference", f"{report.reference.name} on {report.reference.backend}, fp32"),
         ("Sounds", f"{sounds_text(report)}; seeds from {report.settings.first_seed}"),

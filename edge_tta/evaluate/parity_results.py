@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -100,9 +101,11 @@ class VariantParity:
     clips: tuple[ClipParity, ...] = ()
 
     @property
-    def passed(self) -> bool:
-        """Whether it ran, or could not run here, and no gate failed."""
-        return self.status != "failed" and not any(gate.passed is False for gate in self.gates)
+    def passed(self) -> bool | None:
+        """Whether it did not break and no gate failed; None where nothing was judged."""
+        if self.status == "failed":
+            return False
+        return _all_passed([gate.passed for gate in self.gates])
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ class ParityReport:
 
     schema: str
     bundle: str
+    bundle_version: str
     bundle_digest: str
     bundle_commit: str
     device: dict[str, Any]
@@ -142,11 +146,17 @@ class ParityReport:
     variants: tuple[VariantParity, ...]
 
     @property
-    def passed(self) -> bool:
-        """Whether no variant failed."""
-        return all(variant.passed for variant in self.variants)
+    def passed(self) -> bool | None:
+        """Whether no variant failed; None where nothing was judged."""
+        return _all_passed([variant.passed for variant in self.variants])
 
     @property
     def sounds(self) -> int:
         """Sounds per variant."""
         return self.settings.prompts * self.settings.seeds_per_prompt
+
+
+def _all_passed(verdicts: Sequence[bool | None]) -> bool | None:
+    """False with one failure, None without a verdict."""
+    known = [verdict for verdict in verdicts if verdict is not None]
+    return all(known) if known else None

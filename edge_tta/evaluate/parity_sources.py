@@ -164,7 +164,7 @@ def find_listeners(
 def _find_tagger(folder: Path | None, sample_rate: int) -> tuple[Tagger | None, str]:
     """The tagger, or why there is none; a folder that was asked for must be one."""
     if folder is None and not DEFAULT_TAGGER.is_dir():
-        return None, f"there is no tagger in {DEFAULT_TAGGER}"
+        return None, f"there is no tagger in {DEFAULT_TAGGER} here; --tagger names another folder"
     try:
         tagger = load_tagger(folder or DEFAULT_TAGGER)
     except MissingExtraError as error:

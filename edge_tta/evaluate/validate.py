@@ -161,6 +161,7 @@ def _report(
     return ParityReport(
         schema=SCHEMA,
         bundle=bundle.manifest.name,
+        bundle_version=bundle.manifest.version,
         bundle_digest=bundle.digest,
         bundle_commit=bundle.manifest.provenance.commit,
         # What figures may depend on; load and battery are not.

@@ -14,14 +14,12 @@ from benchmarks.gates import page
 from benchmarks.gates.__main__ import main
 from benchmarks.peers.results import Block, Comparison, OwnResult, PartResult, PeerResult, Rates
 
-GATE = {
-    "title": "Latent",
-    "figure": "snr",
-    "at_least": 20.0,
-    "at_most": None,
-    "measured": 12.0,
-    "passed": False,
+FIGURES = {
+    "generator.latent_snr_db": {"value": 12.0, "low": 11.0, "high": 13.0, "n": 128, "lowest": 9.0},
+    "end_to_end.top5_change_points": {"value": -0.5, "low": -1.5, "high": 0.5, "n": 128},
+    "end_to_end.top1_change_points": {"value": -1.5, "low": -2.5, "high": 0.5, "n": 128},
 }
+"""Without the Fréchet distance, as `validate` writes it without --reference-clips."""
 
 
 def block(seconds: float) -> Block:
@@ -49,11 +47,12 @@ def reports(folder: Path, **of_record: Any) -> Path:
     lines = [json.dumps(dataclasses.asdict(item)) + "\n" for item in (slower, record)]
     (folder / "edge-120m" / "bench.jsonl").write_text("".join(lines))
     validation = {
-        "schema": "validate/1", "bundle": "edge-10m", "bundle_digest": "d", "device": {"soc": "a chip"},
+        "schema": "validate/1", "bundle": "edge-10m", "bundle_digest": "0123456789abcdef", "device": {"soc": "a chip"},
         "settings": {"prompts": 64, "seeds_per_prompt": 2},
         "variants": [
-            {"name": "ort-int8", "status": "ran", "gates": [GATE]},
-            {"name": "coreml-int8", "status": "not run", "gates": []},
+            {"name": "ort-int8", "status": "ran", "precision": "int8", "figures": FIGURES},
+            {"name": "ort-fp32", "status": "ran", "precision": "fp32", "figures": FIGURES},
+            {"name": "coreml-int8", "status": "not run", "precision": "int8", "figures": {}},
         ],
     }  # fmt: skip
     (folder / "edge-120m" / "validate.json").write_text(json.dumps(validation))
@@ -77,10 +76,96 @@ def test_every_recorded_figure_meets_its_target_or_misses_it(tmp_path: Path) -> 
     assert "| 310 (310 to 310) | met |" in row(text, "eager float32")
     assert "| 50 (50 to 50) | met |" in row(text, "best int8 export")
     assert "| at least 60% | edge-120m ort-int8 | 50% | **missed** |" in row(text, "matrix product")
-    assert "| at least 20 | edge-10m ort-int8 | 12.00 | **missed** | 128 sounds, a chip |" in row(
-        text, "Latent"
+    assert (
+        "| at least 20 dB | edge-10m ort-int8, `0123456789ab` | 12.0 dB (11.0 to 13.0) | **missed** "
+        "| 128 sounds, a chip |"
+    ) in row(text, "Latent", "ort-int8")
+    # Of an extreme there is no interval.
+    assert "| at least 60 dB, every sound | edge-10m ort-fp32, `0123456789ab` | 9.0 dB | **missed** |" in row(
+        text, "Latent", "ort-fp32"
     )
-    assert "coreml" not in text and "9.0" not in text
+    assert "coreml-int8" not in text and "9.0000" not in text
+
+
+def test_what_a_record_does_not_hold_was_not_measured(tmp_path: Path) -> None:
+    folder = reports(tmp_path / "in")
+    assert main(["--reports", str(folder), "-o", str(tmp_path / "gates.md")]) == 0
+    text = (tmp_path / "gates.md").read_text("utf-8")
+    assert "| at most 5 % | edge-10m ort-int8, `0123456789ab` | not measured | not measured |" in row(
+        text, "Fréchet", "ort-int8"
+    )
+
+
+def test_a_verdict_says_whether_the_sample_decides(tmp_path: Path) -> None:
+    folder = reports(tmp_path / "in")
+    assert main(["--reports", str(folder), "-o", str(tmp_path / "gates.md")]) == 0
+    text = (tmp_path / "gates.md").read_text("utf-8")
+    assert "| −0.5 points (−1.5 to +0.5) | met; sample does not decide |" in row(
+        text, "label among five", "ort-int8"
+    )
+    assert "| −1.5 points (−2.5 to +0.5) | **missed**; sample does not decide |" in row(
+        text, "label first", "ort-int8"
+    )
+
+
+def test_validations_of_one_variant_in_two_bundles_are_told_apart(tmp_path: Path) -> None:
+    folder = reports(tmp_path / "in")
+    first = json.loads((folder / "edge-120m" / "validate.json").read_text("utf-8"))
+    second = first | {"bundle_digest": "fedcba9876543210", "bundle_version": "0.7.0"}
+    (folder / "edge-120m" / "validate-later.json").write_text(json.dumps(second))
+    assert main(["--reports", str(folder), "-o", str(tmp_path / "gates.md")]) == 0
+    text = (tmp_path / "gates.md").read_text("utf-8")
+    assert row(text, "Latent", "| edge-10m ort-int8, `0123456789ab` |")
+    assert row(text, "Latent", "| edge-10m 0.7.0 ort-int8, `fedcba987654` |")
+
+
+def estimate(value: float, low: float, high: float) -> dict[str, float]:
+    return {"value": value, "low": low, "high": high, "n": 50}
+
+
+def evaluation(suite: str, five: float, digest: str = "ab" * 32) -> dict[str, Any]:
+    first = estimate(0.4, 0.3, 0.5)
+    return {
+        "provenance": {"subject": "edge-10m", "subject_digest": digest, "embedder": "e"},
+        "settings": {"seeds_per_prompt": 4, "precision": "int8"},
+        "suites": [
+            {"suite": suite, "prompts": 50, "relative_top5": 0.9,
+             "adherence": {"top1": first, "top5": estimate(five, 0.0, 1.0)}},
+        ],
+        "two_sounds": None if suite == "labels" else {"prompts": 60, "both": estimate(0.4, 0.3, 0.45)},
+        "timbre_diversity": {"ratio": estimate(0.49, 0.45, 0.55)}, "embedding_diversity": None,
+    }  # fmt: skip
+
+
+def test_targets_of_quality_follow_from_the_evaluations(tmp_path: Path) -> None:
+    folder = reports(tmp_path / "in")
+    for name, data in (
+        ("a-paraphrases", evaluation("paraphrases", 0.74)),
+        ("labels", evaluation("labels", 0.8)),
+        ("others", evaluation("paraphrases", 0.1, "cd" * 32)),
+    ):
+        (folder / "edge-120m" / name).mkdir()
+        (folder / "edge-120m" / name / "evaluation.json").write_text(json.dumps(data))
+    figures = {
+        "top1_change": estimate(-0.03, -0.05, -0.01), "reconstructed_top5": estimate(0.7, 0.6, 0.8),
+        "original_top5": estimate(0.71, 0.6, 0.8),
+    }  # fmt: skip
+    codec = {"provenance": {"subject": "edge-10m"}, "figures": figures}
+    (folder / "codec").mkdir()
+    (folder / "codec" / "codec.json").write_text(json.dumps(codec))
+    assert main(["--reports", str(folder), "-o", str(tmp_path / "gates.md")]) == 0
+    text = (tmp_path / "gates.md").read_text("utf-8")
+    ours = "| edge-10m, `abababababab` |"
+    assert f"| at least 0.85 {ours} 0.90 | met |" in row(text, "share of the real clips")
+    # Held against the labels of the same bundle only, whatever comes first.
+    assert f"{ours} -6.0 points | **missed** |" in row(text, "among five, paraphrases", ours)
+    assert "| not measured | not measured |" in row(text, "among five, paraphrases", "cdcdcdcdcdcd")
+    assert "| 40.0 % (30.0 to 45.0) | **missed** |" in row(text, "two sounds", ours)
+    assert "| 0.49 (0.45 to 0.55) | **missed**; sample does not decide |" in row(text, "timbre", "labels: 50")
+    assert "| -3.0 points (-5.0 to -1.0) | **missed**; sample does not decide |" in row(
+        text, "codec: label first"
+    )
+    assert "| -1.0 points | met |" in row(text, "codec: label among five")
 
 
 def test_of_one_machine_the_newest_bundle_counts(tmp_path: Path) -> None:
@@ -101,13 +186,17 @@ def test_of_one_machine_the_newest_bundle_counts(tmp_path: Path) -> None:
         ("edge-120m/validate.json", '{"schema": "validate/2"}', "schema is 'validate/2'"),
         ("edge-120m/validate.json", '{"schema": "validate/1"}', "no validation report"),
         ("edge-120m/bench.jsonl", "{}", "no complete record"),
+        ("labels/evaluation.json", "{}", "no evaluation report"),
+        ("edge-120m/codec.json", "[]", "no report of a codec"),
     ],
 )
 def test_damaged_records_are_one_line(
     file: str, content: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = reports(tmp_path / "in")
-    (folder / file).write_text(content)
+    path = folder / "edge-120m" / file if file.endswith("evaluation.json") else folder / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content)
     assert main(["--reports", str(folder), "-o", str(tmp_path / "gates.md")]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and message in lines[0]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from edge_tta.audio import Audio
+from edge_tta.bundle.entries import Precision
 from edge_tta.errors import ConfigError, DataError
 from edge_tta.evaluate.defects import count_clicks, count_defects, find_defects
 from edge_tta.evaluate.frechet import frechet_change, frechet_distance
@@ -196,6 +199,39 @@ def test_the_packaged_gates_hold_int8_to_the_promises() -> None:
     assert gates["generator.latent_snr_db"].at_least == 20.0
 
 
+JUDGED = (
+    "text_encoder.tokens_snr_db",
+    "text_encoder.pooled_snr_db",
+    "generator.latent_snr_db",
+    "decoder.log_mel_distance",
+    "end_to_end.log_mel_distance",
+    "end_to_end.frechet_change_percent",
+    "end_to_end.top1_change_points",
+    "end_to_end.top5_change_points",
+)
+REPORTS = Path(__file__).resolve().parents[2] / "docs" / "reports" / "edge-10m"
+
+
+@pytest.mark.parametrize("precision", get_args(Precision))
+def test_the_packaged_gates_look_at_every_stage_once(precision: str) -> None:
+    assert sorted(outcome.figure for outcome in judge(load_gates().gates, precision, {})) == sorted(JUDGED)
+
+
+def test_every_recorded_variant_keeps_the_packaged_gates_with_a_margin() -> None:
+    judged = set()
+    for path in sorted(REPORTS.glob("validate*.json")):
+        for variant in json.loads(path.read_text("utf-8"))["variants"]:
+            figures = {key: Spread(**figure) for key, figure in variant["figures"].items()}
+            for gate in judge(load_gates().gates, variant["precision"], figures):
+                assert gate.passed and gate.measured is not None, (path.name, variant["name"], gate.title)
+                if gate.at_least is not None and gate.figure.endswith("snr_db"):
+                    assert gate.measured >= gate.at_least + 5.0, (path.name, variant["name"], gate.title)
+                if gate.at_most is not None:
+                    assert gate.measured <= gate.at_most * 2 / 3, (path.name, variant["name"], gate.title)
+            judged.add(variant["precision"])
+    assert judged >= {"int8", "int4"}
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -209,6 +245,20 @@ def test_the_packaged_gates_hold_int8_to_the_promises() -> None:
         ),
         ('name = "x"\n[[gates]]\ntitle = "T"\nfigur = "a"', "did you mean 'figure'"),
         ("name = ", "Invalid value"),
+        *(
+            (
+                f'name = "x"\n[[gates]]\ntitle = "T"\nfigure = "decoder.stft_distance"\nat_least = {limit}',
+                f"at_least {limit} is no finite number",
+            )
+            for limit in ("nan", "inf", "-inf")
+        ),
+        (
+            (
+                'name = "x"\n[[gates]]\ntitle = "T"\nfigure = "decoder.stft_distance"\nat_most = 1.0\n'
+                'precisions = ["int9"]'
+            ),
+            "'int9' is none of 'fp32', 'fp16', 'int8', 'int4'",
+        ),
     ],
 )
 def test_wrong_gates_are_refused(text: str, words: str, tmp_path: Path) -> None:
