@@ -173,9 +173,9 @@ def test_validation_and_samples_are_made_on_the_device_that_trains(
 ) -> None:
     """On the meta device a tensor left on the CPU is an error of its own; here only values are missing."""
     stage.to(torch.device("meta"))
-    with pytest.raises((RuntimeError, NotImplementedError), match=r"item|meta tensor"):
+    with pytest.raises(RuntimeError, match=r"item|meta tensor"):
         stage.validate()
-    with pytest.raises((RuntimeError, NotImplementedError), match="meta tensor"):
+    with pytest.raises(RuntimeError, match="meta tensor"):
         stage.sample(tmp_path / "samples")
-    with pytest.raises((RuntimeError, NotImplementedError), match=r"item|meta tensor"):
+    with pytest.raises(RuntimeError, match=r"item|meta tensor"):
         CodecStage.validate(stage)
