@@ -186,7 +186,7 @@ def _validations(recorded: Recorded) -> list[str]:
         "## Variants against float",
         "",
         (
-            "`edge-tta validate BUNDLE --reference CHECKPOINT --reference-clips DATA --seeds 8`, trained weights, same "
+            "`edge-tta validate BUNDLE --reference CHECKPOINT --reference-clips DATA`, trained weights, same "
             "noise for both. The recorded figures are held against the [gates](../how-to/validate.md#gates) of now. "
             "The digest is the bundle's: one variant may have been validated in several. Core ML's are by the "
             "interpreter."
