@@ -7,17 +7,19 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from edge_tta.errors import ConfigError
-from quantization.recipe import read_recipe
+from quantization.recipe import load_recipe, read_recipe
+
+Backend = Literal["ort", "executorch", "coreml"]
 
 
 @dataclass(frozen=True)
 class VariantRecipe:
     """Settings of one variant."""
 
-    backend: Literal["ort", "executorch", "coreml"]
+    backend: Backend
     precision: Literal["fp32", "fp16", "int8", "int4"]
     quantization: str | None = None
-    """Packaged quantization recipe; needed for int8 and int4, and for nothing else."""
+    """Quantization recipe, packaged or a TOML file; needed for int8 and int4, and for nothing else."""
     delegate: Literal["xnnpack", "coreml"] = "xnnpack"
     """What an ExecuTorch program hands its work to; means nothing for other backends."""
     seconds: tuple[float, ...] = ()
@@ -70,6 +72,28 @@ def load_export_recipe(name: str) -> ExportRecipe:
         ConfigError: unknown name or malformed file.
     """
     return read_recipe(ExportRecipe, "export", name)
+
+
+def recipe_by_quantization(names: Sequence[str], float_beside: bool = False) -> ExportRecipe:
+    """Variants by quantization recipes, each for the runtime that its recipe is for.
+
+    Args:
+        names: packaged quantization recipes, or TOML files; at least one.
+        float_beside: add the float variant of each runtime, to hold them against on the device.
+
+    Raises:
+        ConfigError: unknown name, malformed file, or a recipe that quantizes nothing.
+    """
+    variants = []
+    for name in names:
+        quantization = load_recipe(name)
+        backend: Backend = "ort" if quantization.target == "onnx" else quantization.target
+        label = quantization.name.removeprefix(f"{quantization.target}-")
+        variants.append(VariantRecipe(backend, quantization.precision, name, label=label))
+    if float_beside:
+        for backend in dict.fromkeys(variant.backend for variant in variants):
+            variants.append(VariantRecipe(backend, "fp16" if backend == "coreml" else "fp32"))
+    return ExportRecipe("+".join(load_recipe(name).name for name in names), tuple(variants))
 
 
 def join_recipes(

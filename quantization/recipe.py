@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from edge_tta.bundle.manifest import STAGES
 from edge_tta.config import from_dict
@@ -40,6 +40,18 @@ class QuantizationRecipe:
         """Whether some layer needs calibration."""
         schemes = (scheme for stage in STAGES for scheme in self.stage(stage).schemes())
         return any(scheme.activations == "static" for scheme in schemes)
+
+    @property
+    def precision(self) -> Literal["int8", "int4"]:
+        """How a variant made by it is called: by the fewest bits that a weight has.
+
+        Raises:
+            ConfigError: it quantizes nothing.
+        """
+        weights = {scheme.weights for stage in STAGES for scheme in self.stage(stage).schemes()} - {"float"}
+        if not weights:
+            raise ConfigError(f"recipe {self.name} quantizes nothing: no stage has a scheme")
+        return "int4" if weights - {"int8"} else "int8"
 
     def stage(self, name: str) -> StageScheme:
         """What is said of "text_encoder", "generator" or "decoder"."""

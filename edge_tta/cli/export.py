@@ -21,6 +21,13 @@ def export(
             help="onnx, executorch or coreml, or a recipe file (.toml); onnx by default. May be repeated."
         ),
     ] = None,
+    quantization: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A variant by this quantization recipe, packaged or a file (.toml); without --target the float one "
+            "of its runtime comes beside it. May be repeated."
+        ),
+    ] = None,
     precision: Annotated[
         list[str] | None, typer.Option(help="Keep only variants in this precision. May be repeated.")
     ] = None,
@@ -59,9 +66,13 @@ def export(
     from export.assemble import export_bundle
     from export.bundle_text import read_text
     from export.public_text import load_for_export
-    from export.recipe import join_recipes, load_export_recipe
+    from export.recipe import join_recipes, load_export_recipe, recipe_by_quantization
 
-    recipe = join_recipes([load_export_recipe(name) for name in target or ["onnx"]], precision, single_step)
+    targets = target or ([] if quantization else ["onnx"])
+    recipes = [load_export_recipe(name) for name in targets]
+    if quantization:
+        recipes.append(recipe_by_quantization(quantization, float_beside=not target))
+    recipe = join_recipes(recipes, precision, single_step)
     text = read_text(checkpoint)
     model = load_for_export(checkpoint, text_encoder)
     limit = None if max_file is None else max_file * 2**20

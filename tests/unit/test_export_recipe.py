@@ -10,7 +10,14 @@ import pytest
 pytest.importorskip("torch")
 
 from edge_tta.errors import ConfigError
-from export.recipe import ExportRecipe, VariantRecipe, join_recipes, load_export_recipe
+from export.recipe import (
+    ExportRecipe,
+    VariantRecipe,
+    join_recipes,
+    load_export_recipe,
+    recipe_by_quantization,
+)
+from export.tiny import write_tiny_bundle
 from quantization.recipe import load_recipe
 
 PACKAGED = sorted(
@@ -64,3 +71,36 @@ def test_several_targets_become_one_bundle() -> None:
         join_recipes([first], precisions=["fp16"])
     with pytest.raises(ConfigError, match="disagree about single_step"):
         join_recipes([first, ExportRecipe("b", second.variants, single_step=True)])
+
+
+OWN = """
+name = "onnx-mine"
+target = "onnx"
+[generator]
+scheme = { weights = "int8", activations = "dynamic", reduce_range = true }
+min_elements = 64
+"""
+
+
+def test_a_quantization_recipe_of_ones_own_makes_a_variant(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(OWN)
+    recipe = recipe_by_quantization([str(path), "coreml-int4", "onnx-int8-static"], float_beside=True)
+    assert [(variant.name, variant.precision) for variant in recipe.variants] == [
+        ("ort-mine", "int8"),
+        ("coreml-int4", "int4"),
+        ("ort-int8-static", "int8"),
+        ("ort-fp32", "fp32"),
+        ("coreml-fp16", "fp16"),
+    ]
+    made = write_tiny_bundle(tmp_path / "bundle", recipe_by_quantization([str(path)], float_beside=True))
+    mine, plain = made.variants["ort-mine"], made.variants["ort-fp32"]
+    assert mine.precision == "int8" and mine.size() < plain.size()
+    assert mine.parity_snr_db["generator"] < 60 < plain.parity_snr_db["generator"]
+
+
+def test_a_recipe_that_quantizes_nothing_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "nothing.toml"
+    path.write_text('name = "onnx-nothing"\ntarget = "onnx"\n')
+    with pytest.raises(ConfigError, match="onnx-nothing quantizes nothing"):
+        recipe_by_quantization([str(path)])
