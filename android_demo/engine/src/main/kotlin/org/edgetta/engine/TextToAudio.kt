@@ -69,12 +69,7 @@ class TextToAudio @Throws(BundleException::class) constructor(
         val warnings = ArrayList<String>()
         giveWay(call)
         val prompt = watch.time(Stage.TOKENIZER) { tokenizer.encode(request.prompt) }
-        if (prompt.dropped > 0) {
-            warnings.add(
-                "the prompt is too long: its last ${prompt.dropped} tokens were left out " +
-                    "(limit ${tokenizer.maxTokens})",
-            )
-        }
+        warnings.addAll(prompt.warnings)
         giveWay(call)
         val stages = CheckedBackend(backend, bundle.manifest.audio)
         val text = watch.time(Stage.TEXT_ENCODER) { stages.textEncoder(prompt.ids) }

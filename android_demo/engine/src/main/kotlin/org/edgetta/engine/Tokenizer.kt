@@ -6,8 +6,22 @@ package org.edgetta.engine
  * @property ids [T], the last one being end of sentence.
  * @property dropped tokens cut off because the prompt was too long for the model.
  * @property text the prompt after normalisation.
+ * @property inBytes tokens, also among those cut off, that are single bytes of characters without a token of their own.
  */
-class TokenizedPrompt(val ids: LongArray, val dropped: Int, val text: String)
+class TokenizedPrompt(val ids: LongArray, val dropped: Int, val text: String, val inBytes: Int) {
+    /** What a caller should know of the prompt, each a line. */
+    val warnings: List<String>
+        get() = buildList {
+            if (dropped > 0) {
+                add("the prompt is too long: its last $dropped tokens were left out (limit ${ids.size})")
+            }
+            if (2 * inBytes > ids.size - 1 + dropped) {
+                add(
+                    "most of the prompt is in characters that the model does not know: describe the sound in English",
+                )
+            }
+        }
+}
 
 /**
  * SentencePiece model of the unigram kind with the length policy of one bundle.
@@ -52,7 +66,8 @@ class Tokenizer(model: ByteArray, val maxTokens: Int) {
         }
         val kept = pieces.take(maxTokens - 1)
         val ids = LongArray(kept.size + 1) { (if (it < kept.size) kept[it] else model.endId).toLong() }
-        return TokenizedPrompt(ids, pieces.size - kept.size, text)
+        val bytes = model.byteIds?.toSet().orEmpty()
+        return TokenizedPrompt(ids, pieces.size - kept.size, text, pieces.count { it in bytes })
     }
 
     private fun ids(text: String): List<Int> {
