@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -146,18 +145,13 @@ class XnnpackDecoder(nn.Module):
         levels = [torch.minimum(level, self.loudest) for level in head.log_magnitude(hidden, latent)]
         magnitude = [torch.exp(level) for level in levels]
         real, imaginary = self.dft.analyse(
-            self.dft.synthesise(_times(real, magnitude), _times(imaginary, magnitude))
+            self.dft.synthesise(real.scaled(magnitude), imaginary.scaled(magnitude))
         )
         gains = [
             F.pad(torch.exp(self.one_half * level), (0, 0, 1, 1))
             * torch.rsqrt(torch.sqrt(one * one + other * other + self.power_floor))
             for level, one, other in zip(levels, real, imaginary, strict=True)
         ]
-        blocks = self.dft.synthesise(_times(real, gains), _times(imaginary, gains))
+        blocks = self.dft.synthesise(real.scaled(gains), imaginary.scaled(gains))
         samples = torch.cat([self.forward_half(blocks.forward), self.backward_half(blocks.backward)], dim=1)
         return samples.view(1, 1, -1)[:, :, self.cut : -self.cut]
-
-
-def _times(spectrum: ByParity, factors: Sequence[Tensor]) -> ByParity:
-    even, odd = (part * factor for part, factor in zip(spectrum, factors, strict=True))
-    return ByParity(even, odd)

@@ -16,6 +16,7 @@ def main() -> NoReturn:
     """Run the command line of this process and end with its exit code."""
     try:
         signal.signal(signal.SIGTERM, _terminate)
+        sys.unraisablehook = _tell_again
         from edge_tta.cli.main import app
 
         app(prog_name="edge-tta")
@@ -36,6 +37,30 @@ def _end_on_signals() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) in (signal.default_int_handler, _terminate):
             signal.signal(number, signal.SIG_DFL)
+
+
+def _tell_again(unraisable: sys.UnraisableHookArgs) -> None:
+    """A signal whose exception was raised where Python ignores exceptions is sent once more, a moment later.
+
+    Such places are finalizers and callbacks of weak references, as `concurrent.futures` has them.
+    """
+    if not issubclass(unraisable.exc_type, (KeyboardInterrupt, Terminated)):
+        sys.__unraisablehook__(unraisable)
+        return
+    import threading
+
+    number = signal.SIGINT if issubclass(unraisable.exc_type, KeyboardInterrupt) else signal.SIGTERM
+    timer = threading.Timer(0.01, _send, (number, threading.main_thread().ident))
+    timer.daemon = True
+    timer.start()
+
+
+def _send(number: signal.Signals, thread: int) -> None:
+    if hasattr(signal, "pthread_kill"):
+        # What a thread waits in is interrupted only by a signal of its own.
+        signal.pthread_kill(thread, number)
+    else:
+        signal.raise_signal(number)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

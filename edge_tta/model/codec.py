@@ -21,7 +21,7 @@ from edge_tta.model.envelope import Envelope
 from edge_tta.model.excitation import Excitation, Mixture, at_least
 from edge_tta.model.folded_dft import Blocks, ByParity, FoldedDft, samples_of
 from edge_tta.model.layers import ConvNeXtBlock
-from edge_tta.model.stft import StftGeometry, band_matrix
+from edge_tta.model.stft import StftGeometry
 
 MAGNITUDE_FLOOR = 3e-5
 """Added to magnitudes before the logarithm; full scale sine = 1, so the floor lies at -90 dB."""
@@ -111,7 +111,6 @@ class Decoder(nn.Module):
     latent_std: Tensor
     bin_mean: Tensor
     bin_std: Tensor
-    to_bins: Tensor
 
     def __init__(self, config: CodecConfig, audio: AudioSpec) -> None:
         super().__init__()
@@ -135,8 +134,6 @@ class Decoder(nn.Module):
         self.envelope = Envelope(config, audio) if config.envelope_steps else None
         self.dft = FoldedDft(self.geometry)
         self.excitation = Excitation(config, audio, self.geometry)
-        bands = band_matrix(bins, config.bands, audio.sample_rate / config.n_fft)
-        self.register_buffer("to_bins", bands, persistent=False)
         self.bins_apart = False
 
     def spectrum(self, latent: Tensor) -> Spectrum:
@@ -209,7 +206,7 @@ class Decoder(nn.Module):
         real, imaginary = self.dft.analyse(blocks)
         wanted = ByParity(*(torch.exp(0.5 * half) for half in self._levels(log_magnitude)))
         gains = ByParity(*map(_geometric, wanted, real, imaginary))
-        return self.dft.synthesise(_times(real, gains), _times(imaginary, gains))
+        return self.dft.synthesise(real.scaled(gains), imaginary.scaled(gains))
 
     def with_bins_apart(self) -> Decoder:
         """A copy that predicts all even bins before the odd ones, for graphs: taking every other number is slow."""
@@ -238,7 +235,7 @@ class Decoder(nn.Module):
         mixture = Mixture(advance, (delay[0], delay[1]), spectrum.tonality, spectrum.impulsiveness)
         real, imaginary = self.excitation(mixture, noise_start)
         magnitude = ByParity(*map(torch.exp, self._levels(spectrum.log_magnitude)))
-        return self.dft.synthesise(_times(real, magnitude), _times(imaginary, magnitude))
+        return self.dft.synthesise(real.scaled(magnitude), imaginary.scaled(magnitude))
 
     def _levels(self, log_magnitude: Tensor) -> ByParity:
         return self._by_parity(log_magnitude.clamp(max=MAX_LOG_MAGNITUDE))
@@ -254,10 +251,6 @@ class Decoder(nn.Module):
         """What lies before and after the sound is cut off, and ``more`` samples at either end."""
         cut = self.geometry.pad + more
         return samples[..., cut:-cut]
-
-
-def _times(one: ByParity, other: ByParity) -> ByParity:
-    return ByParity(one.even * other.even, one.odd * other.odd)
 
 
 def _geometric(wanted: Tensor, real: Tensor, imaginary: Tensor) -> Tensor:

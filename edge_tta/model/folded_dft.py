@@ -12,6 +12,7 @@ is reversed until samples are wanted, which XNNPACK cannot do at all.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -31,6 +32,11 @@ class ByParity(NamedTuple):
     """float32 [..., frames, K // 2 + 1]."""
     odd: Tensor
     """float32 [..., frames, K // 2]."""
+
+    def scaled(self, factors: Iterable[Tensor]) -> ByParity:
+        """Both times factors of the same shapes."""
+        even, odd = (part * factor for part, factor in zip(self, factors, strict=True))
+        return ByParity(even, odd)
 
 
 class Blocks(NamedTuple):
@@ -64,7 +70,7 @@ class DftMatrices(nn.Module):
         number = torch.arange(first, geometry.bins, 2, dtype=torch.float64)[:, None]
         turns = torch.remainder(number * torch.arange(quarter + 1), size) / size
         cosine, sine = torch.cos(2 * math.pi * turns), torch.sin(2 * math.pi * turns)
-        scale = geometry.scale * geometry.parity.double()[first::2, None]
+        scale = geometry.scale * geometry.signs.double()[first::2, None]
         # All bins but the first and the last stand for two of a whole DFT.
         mirrored = torch.where((number == 0) | (number == size // 2), 1.0, 2.0) / (size * scale.square())
         # Folding counts the samples twice that lie on a fold.

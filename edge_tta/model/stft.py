@@ -26,7 +26,8 @@ class StftGeometry:
         self.scale = 2.0 / float(self.window.sum())
         overlap = self.window**2 + torch.roll(self.window**2, self.hop)
         self.synthesis_window = self.window / overlap
-        self.parity = torch.tensor([1.0, -1.0]).repeat(self.bins)[: self.bins]
+        # A phase at the centre of a frame is that at its start with every other sign turned.
+        self.signs = torch.tensor([1.0, -1.0]).repeat(self.bins)[: self.bins]
         bins = torch.arange(self.bins, dtype=torch.float64)
         self.centre_turns = torch.remainder(bins * self.hop, self.n_fft) / self.n_fft
 
@@ -35,7 +36,7 @@ class StftGeometry:
         padded = F.pad(waveform, (self.pad, self.pad))
         frames = padded.unfold(-1, self.n_fft, self.hop)
         spectrum = torch.fft.rfft(frames * self.window.to(waveform))
-        return spectrum * (self.scale * self.parity.to(waveform))
+        return spectrum * (self.scale * self.signs.to(waveform))
 
     def phase_advance(self, stft: Tensor, tonal_bins: int) -> Tensor:
         """Unit phasors of the phase advance since the previous frame, against each bin's centre frequency.

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_tta.catalog import is_permissive
+from edge_tta.catalog import METADATA_FILE, read_metadata_csv, read_rows
 from edge_tta.errors import DataError, EdgeTTAError
 from edge_tta.files import write_file
 
@@ -31,21 +31,22 @@ def attributions(folder: Path, permissive_only: bool = True) -> tuple[str, list[
     """The list of all training clips of a folder, as CSV, and what it lacks.
 
     Args:
-        folder: has a ``metadata.csv`` with at least ``file`` and ``licence``. ``repo``, ``commit``, ``path_in_repo``
+        folder: has a ``metadata.csv`` as training reads it. ``repo``, ``commit``, ``path_in_repo``
             and ``licence_evidence`` fill gaps where they are there.
         permissive_only: as ``data.permissive_only`` of a recipe.
 
     Raises:
-        DataError: no table, or none of its clips is used.
+        DataError: the table cannot be read, or none of its clips is used.
     """
-    try:
-        with (folder / "metadata.csv").open(encoding="utf-8", newline="") as stream:
-            rows = [row for row in csv.DictReader(stream) if (row.get("split") or "train") == "train"]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read {folder / 'metadata.csv'}: {error}") from error
-    used = [row for row in rows if not permissive_only or is_permissive(row.get("licence") or "")]
+    table = folder / METADATA_FILE
+    rows = (row for _, row in read_rows(table, ("file",)))
+    used = [
+        row
+        for clip, row in zip(read_metadata_csv(folder), rows, strict=True)
+        if clip.split == "train" and (clip.permissive or not permissive_only)
+    ]
     if not used:
-        raise DataError(f"{folder / 'metadata.csv'} has no clip that a model may learn from")
+        raise DataError(f"{table} has no clip that a model may learn from")
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edge_tta.model.codec import MAGNITUDE_FLOOR, Codec, Posterior, Spectrum
-from edge_tta.model.stft import StftGeometry
+from edge_tta.model.stft import StftGeometry, band_matrix
 
 NOISE_IMPULSIVENESS = 0.46
 """Mean cosine of the second phase difference along frequency of white noise under a Hann window (measured): the
@@ -88,7 +88,8 @@ class SpectrumLoss(nn.Module):
         decoder = codec.decoder
         bin_hz = sample_rate / decoder.geometry.n_fft
         self.register_buffer("bin_weight", bin_weights(decoder.geometry.bins, bin_hz), persistent=False)
-        self.register_buffer("to_bins", decoder.to_bins.clone(), persistent=False)
+        bands = band_matrix(decoder.geometry.bins, decoder.config.bands, bin_hz)
+        self.register_buffer("to_bins", bands, persistent=False)
         self.tonal_bins = decoder.config.tonal_bins
 
     def forward(self, predicted: Spectrum, target: SpectrumTargets, bin_std: Tensor) -> dict[str, Tensor]:

@@ -128,6 +128,39 @@ def test_signals_leave_nothing_behind(
     assert min(sizes) > 12 * 44100 * 2  # every file is whole
 
 
+SIGNALLED_IN_A_FINALIZER = """
+import os, sys, time
+from edge_tta.cli.start import main
+from edge_tta.runtime import pipeline
+number, load = int(sys.argv.pop(1)), pipeline.load_bundle
+class Forgotten:
+    def __del__(self):
+        os.kill(os.getpid(), number)
+        time.sleep(1)
+def load_and_forget(*arguments):
+    Forgotten()
+    time.sleep(100)
+pipeline.load_bundle = load_and_forget
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "words"), [(signal.SIGINT, 130, b"cancelled"), (signal.SIGTERM, 143, b"terminated")]
+)
+def test_signals_where_python_ignores_exceptions(
+    toy_bundle: Path, tmp_path: Path, number: signal.Signals, code: int, words: bytes
+) -> None:
+    command = [sys.executable, "-c", SIGNALLED_IN_A_FINALIZER, str(int(number))]
+    done = subprocess.run(
+        [*command, "generate", "wind", "--bundle", str(toy_bundle)],
+        cwd=tmp_path, env=ENVIRONMENT, capture_output=True, timeout=60, check=False,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (code, b"edge-tta: " + words + b"\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_standard_output_on_a_full_disk(toy_bundle: Path, tmp_path: Path) -> None:
     with open("/dev/full", "wb") as full:

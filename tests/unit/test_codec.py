@@ -12,7 +12,7 @@ import torch
 from edge_tta.config import AudioSpec, CodecConfig
 from edge_tta.model.codec import Codec, Spectrum
 from edge_tta.model.folded_dft import Blocks, ByParity, FoldedDft, blocks_of, samples_of
-from edge_tta.model.stft import StftGeometry
+from edge_tta.model.stft import StftGeometry, band_matrix
 from edge_tta.train.codec_losses import (
     MelLoss,
     SpectrumLoss,
@@ -31,6 +31,8 @@ SMALL = CodecConfig(
     decoder_frame_blocks=1,
     noise_frames=64,
 )
+
+TO_BINS = band_matrix(513, SMALL.bands, 44100 / 1024)
 
 
 def seeded(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
@@ -52,7 +54,7 @@ def oracle(codec: Codec, waveform: torch.Tensor, tonality: float, impulsiveness:
     """Synthesis from the original's own magnitudes and phase derivatives."""
     decoder = codec.decoder
     stft = decoder.geometry.analyse(waveform)
-    target = spectrum_targets(decoder.geometry, stft, decoder.to_bins, SMALL.tonal_bins)
+    target = spectrum_targets(decoder.geometry, stft, TO_BINS, SMALL.tonal_bins)
     like = torch.ones_like(target.tonality)
     spectrum = Spectrum(
         target.log_magnitude, target.advance, target.delay, like * tonality, like * impulsiveness
@@ -87,7 +89,7 @@ def test_the_folded_dft_is_the_windowed_dft(size: int) -> None:
     spectrum = torch.complex(seeded((1, 3, geometry.bins), 1), seeded((1, 3, geometry.bins), 2)).to(
         torch.complex128
     )
-    windows = np.fft.irfft((spectrum[0] * geometry.parity / geometry.scale).numpy(), size)
+    windows = np.fft.irfft((spectrum[0] * geometry.signs / geometry.scale).numpy(), size)
     windows = windows * geometry.synthesis_window.numpy()
     expected = np.zeros((4, size // 2))
     expected[:-1] += windows[:, : size // 2]
@@ -199,8 +201,8 @@ def test_targets_tell_tone_click_and_noise_apart(codec: Codec) -> None:
 
     def steadiness(waveform: torch.Tensor) -> tuple[float, float]:
         stft = decoder.geometry.analyse(waveform)
-        target = spectrum_targets(decoder.geometry, stft, decoder.to_bins, SMALL.tonal_bins)
-        loud = target.weight @ decoder.to_bins.T
+        target = spectrum_targets(decoder.geometry, stft, TO_BINS, SMALL.tonal_bins)
+        loud = target.weight @ TO_BINS.T
         loud = loud / loud.sum()
         return float((target.tonality * loud).sum()), float((target.impulsiveness * loud).sum())
 
@@ -245,7 +247,7 @@ def test_principal_components_beat_an_untrained_codec() -> None:
     decoder = codec.decoder
     loss = SpectrumLoss(codec, 44100)
     stft = decoder.geometry.analyse(waveforms[0])
-    target = spectrum_targets(decoder.geometry, stft, decoder.to_bins, SMALL.tonal_bins)
+    target = spectrum_targets(decoder.geometry, stft, TO_BINS, SMALL.tonal_bins)
 
     def magnitude_error() -> float:
         with torch.no_grad():
@@ -267,7 +269,7 @@ def test_losses_reach_every_trainable_weight() -> None:
     posterior = encoder.from_stft(stft)
     latent = posterior.mean + torch.exp(0.5 * posterior.log_variance) * seeded(posterior.mean.shape, 1)
     spectrum = decoder.spectrum(latent)
-    target = spectrum_targets(encoder.geometry, stft, decoder.to_bins, SMALL.tonal_bins)
+    target = spectrum_targets(encoder.geometry, stft, TO_BINS, SMALL.tonal_bins)
     losses = SpectrumLoss(codec, 44100)(spectrum, target, decoder.bin_std)
     total = (
         sum(losses.values())

@@ -60,6 +60,11 @@ def reports(folder: Path, **of_record: Any) -> Path:
     return folder
 
 
+def page_of(folder: Path, path: Path) -> str:
+    assert main(["--reports", str(folder), "-o", str(path)]) == 0
+    return path.read_text("utf-8")
+
+
 def row(text: str, *starts: str) -> str:
     (found,) = (
         line for line in text.splitlines() if line.startswith("| ") and all(s in line for s in starts)
@@ -69,8 +74,7 @@ def row(text: str, *starts: str) -> str:
 
 def test_every_recorded_figure_meets_its_target_or_misses_it(tmp_path: Path) -> None:
     folder = reports(tmp_path / "in", real_time_factor=0.0059, peak_rss_bytes=351_000_000)
-    assert main(["--reports", str(folder), "-o", str(tmp_path / "new" / "gates.md")]) == 0
-    text = (tmp_path / "new" / "gates.md").read_text("utf-8")
+    text = page_of(folder, tmp_path / "new" / "gates.md")
     assert "| at most 0.006 | edge-120m ort-int8 | 0.0059 | met |" in row(text, "real-time factor")
     assert "| 351 MB | **missed** |" in row(text, "peak memory")
     assert "| 310 (310 to 310) | met |" in row(text, "eager float32")
@@ -89,8 +93,7 @@ def test_every_recorded_figure_meets_its_target_or_misses_it(tmp_path: Path) -> 
 
 def test_what_a_record_does_not_hold_was_not_measured(tmp_path: Path) -> None:
     folder = reports(tmp_path / "in")
-    assert main(["--reports", str(folder), "-o", str(tmp_path / "gates.md")]) == 0
-    text = (tmp_path / "gates.md").read_text("utf-8")
+    text = page_of(folder, tmp_path / "gates.md")
     assert "| at most 5 % | edge-10m ort-int8, `0123456789ab` | not measured | not measured |" in row(
         text, "Fréchet", "ort-int8"
     )
@@ -98,8 +101,7 @@ def test_what_a_record_does_not_hold_was_not_measured(tmp_path: Path) -> None:
 
 def test_a_verdict_says_whether_the_sample_decides(tmp_path: Path) -> None:
     folder = reports(tmp_path / "in")
-    assert main(["--reports", str(folder), "-o", str(tmp_path / "gates.md")]) == 0
-    text = (tmp_path / "gates.md").read_text("utf-8")
+    text = page_of(folder, tmp_path / "gates.md")
     assert "| −0.5 points (−1.5 to +0.5) | met; sample does not decide |" in row(
         text, "label among five", "ort-int8"
     )
@@ -113,8 +115,7 @@ def test_validations_of_one_variant_in_two_bundles_are_told_apart(tmp_path: Path
     first = json.loads((folder / "edge-120m" / "validate.json").read_text("utf-8"))
     second = first | {"bundle_digest": "fedcba9876543210", "bundle_version": "0.7.0"}
     (folder / "edge-120m" / "validate-later.json").write_text(json.dumps(second))
-    assert main(["--reports", str(folder), "-o", str(tmp_path / "gates.md")]) == 0
-    text = (tmp_path / "gates.md").read_text("utf-8")
+    text = page_of(folder, tmp_path / "gates.md")
     assert row(text, "Latent", "| edge-10m ort-int8, `0123456789ab` |")
     assert row(text, "Latent", "| edge-10m 0.7.0 ort-int8, `fedcba987654` |")
 
@@ -153,8 +154,7 @@ def test_targets_of_quality_follow_from_the_evaluations(tmp_path: Path) -> None:
     codec = {"provenance": {"subject": "edge-10m"}, "figures": figures}
     (folder / "codec").mkdir()
     (folder / "codec" / "codec.json").write_text(json.dumps(codec))
-    assert main(["--reports", str(folder), "-o", str(tmp_path / "gates.md")]) == 0
-    text = (tmp_path / "gates.md").read_text("utf-8")
+    text = page_of(folder, tmp_path / "gates.md")
     ours = "| edge-10m, `abababababab` |"
     assert f"| at least 0.85 {ours} 0.90 | met |" in row(text, "share of the real clips")
     # Held against the labels of the same bundle only, whatever comes first.

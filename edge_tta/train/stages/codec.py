@@ -174,7 +174,7 @@ class CodecStage:
         with torch.no_grad(), torch.autocast(batch.device.type, enabled=False):
             stft = codec.encoder.geometry.analyse(batch)
             target = spectrum_targets(
-                codec.encoder.geometry, stft, codec.decoder.to_bins, self.model.codec.tonal_bins
+                codec.encoder.geometry, stft, self.spectrum_loss.to_bins, self.model.codec.tonal_bins
             )
         posterior, latent = self.drawn(stft, generator)
         hidden = codec.decoder.hidden(latent)
@@ -238,7 +238,7 @@ class CodecStage:
                 stft = codec.encoder.geometry.analyse(waveform)
                 spectrum = codec.decoder.spectrum(codec.encode(waveform))
                 target = spectrum_targets(
-                    codec.encoder.geometry, stft, codec.decoder.to_bins, self.model.codec.tonal_bins
+                    codec.encoder.geometry, stft, self.spectrum_loss.to_bins, self.model.codec.tonal_bins
                 )
                 parts = self.spectrum_loss(spectrum, target, codec.decoder.bin_std)
                 mel = self.mel_loss(codec.decoder.synthesise(spectrum), waveform)
