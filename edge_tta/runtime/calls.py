@@ -23,7 +23,7 @@ class Call:
     def __init__(self, requests: list[GenerationRequest], on_progress: OnProgress | None) -> None:
         self.requests, self._on_progress = requests, on_progress
         self._cancelled = threading.Event()
-        self._stages = sum(3 + request.steps for request in requests)
+        self._stages = sum(len(request.layers) * (3 + request.steps) for request in requests)
         self._stages_done = self._item = 0
         self.watch = Stopwatch()
 

@@ -14,14 +14,22 @@ from typing import Self
 
 from edge_tta.audio import Audio
 from edge_tta.bundle import Bundle
-from edge_tta.errors import BackendError, ConfigError, MissingExtraError, RequestError
+from edge_tta.errors import BackendError, RequestError
 from edge_tta.noise import gaussian_noise
-from edge_tta.runtime.backend import Floats, LoadedModel, check_compute_units, load_bundle, package_versions
+from edge_tta.runtime.backend import (
+    Floats,
+    LoadedModel,
+    check_compute_units,
+    load_bundle,
+    package_versions,
+)
 from edge_tta.runtime.calls import Call, OnProgress
+from edge_tta.runtime.eager import load_eager
 from edge_tta.runtime.failures import check_finite, stage_failures
 from edge_tta.runtime.finish import finish_waveform
-from edge_tta.runtime.imports import import_failures
+from edge_tta.runtime.layers import Layer, mix_layers
 from edge_tta.runtime.request import (
+    MAX_STEPS,
     GenerationRequest,
     GenerationResult,
     StageName,
@@ -101,7 +109,7 @@ class TextToAudio:
         count = checked_threads(threads)
         check_compute_units(compute_units)
         if backend == "eager":
-            model = _load_eager(bundle, precision, count)
+            model = load_eager(bundle, precision, count)
         else:
             # Each file that is used is hashed as it is read, so there is no need to read the whole bundle before.
             opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, verify=False)
@@ -235,9 +243,38 @@ class TextToAudio:
     def _make(self, call: Call, item: int) -> GenerationResult:
         request, model, backend = call.begin(item), self._model, self._model.backend
         guidance = model.generation.default_guidance if request.guidance is None else request.guidance
+        layers = request.layers
+        waveforms: list[Floats] = []
+        warnings: list[str] = []
+        for number, layer in enumerate(layers):
+            waveform, found = self._waveform(call, request, guidance, layer, number)
+            waveforms.append(waveform)
+            warnings += [f"{layer.prompt!r}: {warning}" for warning in found] if len(layers) > 1 else found
+        with call.watch.stage("decoder"), stage_failures(backend, "decoder"):
+            mixture = mix_layers(waveforms, layers)
+            finished = finish_waveform(mixture, mixture.shape[1], model.audio.sample_rate)
+        return GenerationResult(
+            audio=Audio(finished.samples, model.audio.sample_rate),
+            request=request,
+            guidance=guidance,
+            timings=call.watch.timings(self._load_seconds),
+            bundle=model.name,
+            backend=backend.name,
+            precision=backend.precision,
+            threads=backend.threads,
+            warnings=(*warnings, *finished.warnings),
+            gain=finished.gain,
+            versions=self._versions,
+        )
+
+    def _waveform(
+        self, call: Call, request: GenerationRequest, guidance: float, layer: Layer, number: int
+    ) -> tuple[Floats, tuple[str, ...]]:
+        """One sound of a request as the decoder makes it, [channels, frames], and what is to be said of its prompt."""
+        model, backend = self._model, self._model.backend
 
         with self._stage(call, "tokenizer"):
-            prompt = model.tokenizer.encode(request.prompt)
+            prompt = model.tokenizer.encode(layer.prompt)
 
         with self._stage(call, "text_encoder"):
             text = backend.text_encoder(prompt.ids[None])
@@ -252,13 +289,14 @@ class TextToAudio:
                 check_finite(found, backend, "generator")
             return found
 
-        def draw(stream: int = 0) -> Floats:
+        def draw(step: int = 0) -> Floats:
+            # A stream of the seed's noise for every sound and step.
+            stream = number * MAX_STEPS + step
             with call.watch.stage("generator"):
                 frames = model.audio.latent_frames(request.seconds)
                 return gaussian_noise(request.seed, (frames, model.audio.latent_channels), stream)[None]
 
         if model.generation.sampler == "ping-pong":
-            # A stream of the seed's noise for every step.
             latent = ping_pong(velocity, draw(), request.steps, draw)
         else:
             latent = sample(velocity, draw(), request.steps)
@@ -271,30 +309,4 @@ class TextToAudio:
                     f"{backend.name}: decoder made {waveform.shape}, expected (1, {model.audio.channels}, >= {count})"
                 )
             check_finite(waveform, backend, "decoder")
-            finished = finish_waveform(waveform[0], count, model.audio.sample_rate)
-        return GenerationResult(
-            audio=Audio(finished.samples, model.audio.sample_rate),
-            request=request,
-            guidance=guidance,
-            timings=call.watch.timings(self._load_seconds),
-            bundle=model.name,
-            backend=backend.name,
-            precision=backend.precision,
-            threads=backend.threads,
-            warnings=(*prompt.warnings, *finished.warnings),
-            gain=finished.gain,
-            versions=self._versions,
-        )
-
-
-def _load_eager(source: Bundle | str | os.PathLike[str] | None, precision: str, threads: int) -> LoadedModel:
-    if precision != "fp32":
-        raise BackendError(f"backend eager runs fp32, not {precision}")
-    if source is None or isinstance(source, Bundle):
-        raise BackendError("backend eager runs a model checkpoint: give its directory in place of a bundle")
-    if not isinstance(source, (str, os.PathLike)):
-        raise ConfigError(f"a checkpoint is a directory, got {type(source).__name__}")
-    with import_failures("eager", ("torch", "safetensors"), MissingExtraError("train", "the eager backend")):
-        from edge_tta.runtime.eager_backend import load_checkpoint
-
-    return load_checkpoint(source, threads)
+        return waveform[0, :, :count], prompt.warnings

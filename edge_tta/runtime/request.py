@@ -13,8 +13,8 @@ from edge_tta.bundle.manifest import Generation
 from edge_tta.config import AudioSpec
 from edge_tta.errors import RequestError
 from edge_tta.noise import MAX_SEED
+from edge_tta.runtime.layers import Layer, layers_of
 from edge_tta.runtime.timings import Timings
-from edge_tta.text import normalise
 
 MAX_STEPS = 8
 MAX_COUNT = 64
@@ -31,7 +31,7 @@ class GenerationRequest:
     """
 
     prompt: str
-    """Description of the sound."""
+    """Description of the sound, or of up to four that are made apart and mixed: "rain + distant thunder (-6 dB)"."""
     seconds: float = 5.0
     """Duration; the result has exactly round(seconds * sample_rate) frames. A bundle states shortest and longest."""
     seed: int = 0
@@ -45,7 +45,7 @@ class GenerationRequest:
     """How many variations, 1 .. 64; variation i is the same request with seed + i."""
 
     def __post_init__(self) -> None:
-        normalise(self.prompt)
+        layers_of(self.prompt)
         object.__setattr__(self, "seconds", _number("seconds", self.seconds))
         if self.seconds <= 0:
             raise RequestError(f"seconds {self.seconds:g} is out of range: it must be above 0")
@@ -59,6 +59,11 @@ class GenerationRequest:
             raise RequestError(
                 f"seed {self.seed} leaves no room for count {self.count}: the last seed is {MAX_SEED}"
             )
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The sounds that the prompt names."""
+        return layers_of(self.prompt)
 
 
 def as_request(given: object) -> GenerationRequest:
