@@ -16,7 +16,11 @@ DEFAULT_PROMPT = "rain on a tin roof, distant thunder"
 
 def generate(
     prompt: Annotated[
-        str | None, typer.Argument(help="What to hear; a sample prompt by default.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="What to hear; 'rain + thunder (-6 dB)' mixes two sounds. A sample prompt by default.",
+            show_default=False,
+        ),
     ] = None,
     output: Annotated[
         str | None,

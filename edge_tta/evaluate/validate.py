@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_tta.bundle import Bundle
-from edge_tta.errors import ConfigError
+from edge_tta.errors import ConfigError, RequestError
 from edge_tta.evaluate.gates import load_gates
 from edge_tta.evaluate.parity import Item, choose_prompts, make_items
 from edge_tta.evaluate.parity_markdown import parity_markdown
@@ -76,6 +76,11 @@ def validate_bundle(
         steps=options.steps,
         guidance=options.guidance,
     )
+    for item in items:
+        if len(item.request.layers) > 1:
+            raise RequestError(
+                f"{item.prompt.text!r} names several sounds: stages are compared sound by sound"
+            )
     bundle = Bundle.open(source)
     threads = options.threads or default_threads()
     _check_names(bundle, options.variants)

@@ -263,6 +263,13 @@ def test_every_sound_has_a_seed_of_its_own() -> None:
     ]  # fmt: skip
 
 
+def test_prompts_of_several_sounds_are_refused_before_anything_is_opened(tmp_path: Path) -> None:
+    (tmp_path / "two.csv").write_text("prompt,labels\nrain,rain\nrain + wind,rain;wind\n")
+    with pytest.raises(RequestError, match="'rain \\+ wind' names several sounds"):
+        validate_bundle("nowhere", tmp_path / "out", ValidationOptions(prompts=(str(tmp_path / "two.csv"),)))
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_command_line_judges_and_strict_fails(toy_bundle: Path, prompts: str, tmp_path: Path) -> None:
     bundle = alter_bundle(toy_bundle, tmp_path / "b", {"generator": ("latent_weight", lambda w: w * 2)})
     arguments = [
