@@ -29,7 +29,7 @@ class Layer:
     """One sound of a prompt."""
 
     prompt: str
-    """What it is, normalised."""
+    """What it is; as it was given where it is the only one, else normalised."""
     level_db: float = 0.0
     """How much louder than the others."""
 
@@ -44,7 +44,7 @@ def layers_of(prompt: str) -> tuple[Layer, ...]:
     text = normalise(prompt)
     parts = [part.strip() for part in re.split(r"(?:^| )\+(?= |$)", text)]
     if len(parts) == 1:
-        return (Layer(text),)
+        return (Layer(prompt),)
     if len(parts) > MAX_LAYERS:
         raise RequestError(f"prompt names {len(parts)} sounds; at most {MAX_LAYERS} are mixed")
     return tuple(_layer(part) for part in parts)
@@ -68,7 +68,8 @@ def mix_layers(waveforms: Sequence[NDArray[np.float32]], layers: Sequence[Layer]
     """Sum of sounds at equal level, but for what is asked of each; one sound stays as it is.
 
     The level of a sound is the deviation of its samples from their mean. All are brought to the root mean square of
-    the levels; inaudible ones stay as they are.
+    the levels; inaudible ones stay as they are. Levels and factors are rounded to float32, so that another order of
+    summation gives the same samples.
 
     Args:
         waveforms: one a layer, float32 [channels, frames], all of one shape.
@@ -79,7 +80,7 @@ def mix_layers(waveforms: Sequence[NDArray[np.float32]], layers: Sequence[Layer]
     """
     if len(waveforms) == 1:
         return waveforms[0]
-    levels = [float(waveform.std(dtype=np.float64)) for waveform in waveforms]
+    levels = [float(np.float32(waveform.std(dtype=np.float64))) for waveform in waveforms]
     audible = [level for level in levels if level >= INAUDIBLE]
     common = math.sqrt(sum(level * level for level in audible) / max(1, len(audible)))
     mixture = np.zeros(waveforms[0].shape, dtype=np.float64)
@@ -87,5 +88,5 @@ def mix_layers(waveforms: Sequence[NDArray[np.float32]], layers: Sequence[Layer]
         factor = 10.0 ** (layer.level_db / 20.0)
         if level >= INAUDIBLE:
             factor *= common / level
-        mixture += factor * waveform.astype(np.float64)
+        mixture += float(np.float32(factor)) * waveform.astype(np.float64)
     return mixture.astype(np.float32)

@@ -249,7 +249,7 @@ class TextToAudio:
         for number, layer in enumerate(layers):
             waveform, found = self._waveform(call, request, guidance, layer, number)
             waveforms.append(waveform)
-            warnings += [f"{layer.prompt!r}: {warning}" for warning in found] if len(layers) > 1 else found
+            warnings += [f'"{layer.prompt}": {warning}' for warning in found] if len(layers) > 1 else found
         with call.watch.stage("decoder"), stage_failures(backend, "decoder"):
             mixture = mix_layers(waveforms, layers)
             finished = finish_waveform(mixture, mixture.shape[1], model.audio.sample_rate)

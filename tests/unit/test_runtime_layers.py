@@ -13,6 +13,7 @@ from edge_tta.errors import Cancelled, RequestError
 from edge_tta.runtime import GenerationRequest, Progress, TextToAudio
 from edge_tta.runtime.finish import finish_waveform
 from edge_tta.runtime.layers import Layer, layers_of, mix_layers
+from edge_tta.text import normalise
 
 RAIN = "rain on a tin roof"
 
@@ -26,13 +27,13 @@ def model(toy_bundle: Path) -> Iterator[TextToAudio]:
 @pytest.mark.parametrize(
     ("prompt", "layers"),
     [
-        ("Rain on a tin roof", [(RAIN, 0.0)]),
+        ("Rain on a tin roof", [("Rain on a tin roof", 0.0)]),
         ("rain on a tin roof + distant  thunder", [(RAIN, 0.0), ("distant thunder", 0.0)]),
         ("Rain\t+\nthunder (-6 dB)", [("rain", 0.0), ("thunder", -6.0)]),
         ("rain (+2.5DB) ＋ thunder (\u22123 dB)", [("rain", 2.5), ("thunder", -3.0)]),
         ("a + b + c (40 dB) + d (-40 dB)", [("a", 0.0), ("b", 0.0), ("c", 40.0), ("d", -40.0)]),
         # One sound is described in any words.
-        ("rain (-6 dB)", [("rain (-6 db)", 0.0)]),
+        ("rain (-6 dB)", [("rain (-6 dB)", 0.0)]),
         ("1+1 voices saying c++", [("1+1 voices saying c++", 0.0)]),
         ("rain (soft) + wind (6 dB) outside", [("rain (soft)", 0.0), ("wind (6 db) outside", 0.0)]),
     ],
@@ -40,6 +41,14 @@ def model(toy_bundle: Path) -> Iterator[TextToAudio]:
 def test_sounds_of_a_prompt(prompt: str, layers: list[tuple[str, float]]) -> None:
     assert layers_of(prompt) == tuple(Layer(*layer) for layer in layers)
     assert GenerationRequest(prompt).layers == layers_of(prompt)
+
+
+def test_a_prompt_that_grows_when_normalised_is_made_as_before(model: TextToAudio) -> None:
+    prompt = "rain " + "\ufdfa" * 1000
+    assert len(prompt.encode()) < 4096 < len(normalise(prompt).encode())
+    assert model.generate(GenerationRequest(prompt, seconds=0.5)).audio.frames == 22050
+    with pytest.raises(RequestError, match="at most 4096"):
+        GenerationRequest(f"{prompt} + wind")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +147,7 @@ def test_progress_counts_all_sounds_and_warnings_name_theirs(model: TextToAudio)
     assert [round(progress.fraction * 8, 6) for progress in told] == list(range(9))
     assert [progress.stage for progress in told[:4]] == [progress.stage for progress in told[4:8]]
     (warning,) = (warning for warning in result.warnings if "tokens were left out" in warning)
-    assert warning.startswith("'wind wind") and "': the prompt is too long" in warning
+    assert warning.startswith('"wind wind') and 'wind": the prompt is too long' in warning
 
 
 def test_a_mixture_can_be_cancelled_between_its_sounds(model: TextToAudio) -> None:

@@ -134,6 +134,13 @@ def same_sound(engine: Engine, root: Path, request: dict[str, Any], gain: float 
         {"prompt": "a dog barks", "seconds": 12.0, "seed": 1, "steps": 8, "guidance": 4.25},
         {"prompt": "雨の音 and thunder " * 9, "seconds": 1.2345, "seed": 77, "steps": 3},
         {"prompt": "1", "seconds": 5, "guidance": 3},
+        {"prompt": "Rain on a tin roof + distant  thunder (-6 dB)", "seconds": 1.3, "seed": 5},
+        {
+            "prompt": "雨の音 雨の音 雨の音 (+2.5dB) ＋ wind (\u22123.125 dB) + dogs + rain (40 dB)",
+            "seconds": 0.7,
+            "steps": 2,
+        },
+        {"prompt": "wind 1+1 (-6 dB)", "seconds": 0.5},
     ],
 )
 def test_sounds_are_those_of_python(
@@ -147,13 +154,15 @@ def test_ping_pong_sounds_are_those_of_python(engine: Engine, tmp_path: Path, st
     root = altered(tmp_path, generation={"sampler": "ping-pong"})
     request = {"prompt": "wind", "seconds": 2.0, "seed": steps, "steps": steps}
     found = same_sound(engine, root, request, 0.1)
+    same_sound(engine, root, request | {"prompt": "wind + rain (3 dB) + dogs"}, 0.1)
     plain = engine("generate", root=str(TINY), scratch="/nowhere", request=request, gain=0.1)
     assert (plain["samples"] == found["samples"]) == (steps == 1)
 
 
 def test_stereo_sounds_are_those_of_python(engine: Engine, tmp_path: Path) -> None:
     root = altered(tmp_path, audio={"channels": 2, "sample_rate": 22_050})
-    assert same_sound(engine, root, {"prompt": "wind", "seconds": 1.5}, 0.1)["sample_rate"] == 22_050
+    for prompt in ("wind", "wind + rain (-9 dB)"):
+        assert same_sound(engine, root, {"prompt": prompt, "seconds": 1.5}, 0.1)["sample_rate"] == 22_050
 
 
 @pytest.mark.parametrize(
@@ -166,6 +175,9 @@ def test_stereo_sounds_are_those_of_python(engine: Engine, tmp_path: Path) -> No
         {"prompt": "a", "steps": 0}, {"prompt": "a", "steps": 9}, {"prompt": "a", "steps": -3},
         {"prompt": "a", "guidance": -0.5}, {"prompt": "a", "guidance": math.nan}, {"prompt": "a", "guidance": 0.25},
         {"prompt": "a", "guidance": 5.000001}, {"prompt": "a", "guidance": 123456789.0},
+        {"prompt": "rain +"}, {"prompt": "+ rain"}, {"prompt": "rain + + wind"}, {"prompt": "rain + (-6 dB)"},
+        {"prompt": "rain + !"}, {"prompt": "a + b + c + d + e"}, {"prompt": "a + b (40.5 dB)"},
+        {"prompt": "a (-999db) + b"}, {"prompt": "\ufdfa" * 1000 + " + b"}, {"prompt": "a + +", "seed": -1},
         {"prompt": "", "seconds": -1.0, "seed": -1}, {"prompt": "a", "seconds": 99.0, "guidance": 99.0},
     ],
 )  # fmt: skip
@@ -231,6 +243,13 @@ def test_cancelling_from_another_thread(engine: Engine, during: str, ran: list[s
     # The last stage gives way to nothing; calls that come later are not touched.
     first = "made" if during == "decoder" else "CancelledException"
     assert found == {"first": first, "stages": ran, "second": 22_050}
+
+
+def test_cancelling_between_the_sounds_of_a_prompt(engine: Engine) -> None:
+    request = {"prompt": "rain + wind", "seconds": 0.5}
+    found = engine("cancel", root=str(TINY), scratch="/nowhere", request=request, during="decoder")
+    stages = ["text_encoder", "generator", "decoder"]
+    assert found == {"first": "CancelledException", "stages": stages, "second": 22_050}
 
 
 def test_closing_from_another_thread(engine: Engine) -> None:

@@ -35,13 +35,7 @@ object Finish {
      * @param sampleRate Hz, for the length of the fades.
      */
     fun finish(waveform: FloatArray, channels: Int, frames: Int, sampleRate: Int): Finished {
-        require(channels >= 1 && waveform.size % channels == 0) { "${waveform.size} samples in $channels channels" }
-        val length = waveform.size / channels
-        require(frames in 1..length) { "$frames frames of $length" }
-        val samples = FloatArray(channels * frames)
-        for (channel in 0 until channels) {
-            System.arraycopy(waveform, channel * length, samples, channel * frames, frames)
-        }
+        val samples = cut(waveform, channels, frames)
         val warnings = ArrayList<String>()
         val offset = centre(samples, channels, frames)
         if (offset > REPORTED_OFFSET) {
@@ -56,6 +50,18 @@ object Finish {
         if (peak < SILENCE_PEAK) warnings.add("the sound is silent")
         fade(samples, channels, frames, sampleRate)
         return Finished(samples, if (peak > 1) 1 / peak else 1f, warnings)
+    }
+
+    /** The first [frames] samples of every channel of a waveform, a new array. */
+    fun cut(waveform: FloatArray, channels: Int, frames: Int): FloatArray {
+        require(channels >= 1 && waveform.size % channels == 0) { "${waveform.size} samples in $channels channels" }
+        val length = waveform.size / channels
+        require(frames in 1..length) { "$frames frames of $length" }
+        val samples = FloatArray(channels * frames)
+        for (channel in 0 until channels) {
+            System.arraycopy(waveform, channel * length, samples, channel * frames, frames)
+        }
+        return samples
     }
 
     /** Take the mean of every channel out if one is far from zero; the largest is returned. */

@@ -3,7 +3,7 @@ package org.edgetta.engine
 /**
  * One request. What no bundle is needed for is checked here; the rest when it is served.
  *
- * @property prompt description of the sound.
+ * @property prompt description of the sound, or of up to four that are made apart and mixed: "rain + thunder (-6 dB)".
  * @property seconds duration; the result has exactly round(seconds * sample rate) frames.
  * @property seed 0 to 2^63 - 1; the same request on the same bundle, backend and machine gives the same samples.
  * @property steps network steps, 1 to 8. The shipped model is made for one: more cost more and change little.
@@ -17,8 +17,10 @@ class GenerationRequest @JvmOverloads @Throws(RequestException::class) construct
     val steps: Int = 1,
     val guidance: Double? = null,
 ) {
+    /** The sounds that the prompt names. */
+    val layers: List<Layer> = Layers.of(prompt)
+
     init {
-        Prompt.normalise(prompt)
         requireFinite("seconds", seconds)
         if (seconds <= 0) refuse("seconds", Numbers.general(seconds), "it must be above 0")
         if (guidance != null) {

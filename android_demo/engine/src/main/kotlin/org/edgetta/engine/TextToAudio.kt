@@ -67,19 +67,15 @@ class TextToAudio @Throws(BundleException::class) constructor(
     private fun make(request: GenerationRequest, call: Call): Result {
         val watch = Stopwatch()
         val warnings = ArrayList<String>()
-        giveWay(call)
-        val prompt = watch.time(Stage.TOKENIZER) { tokenizer.encode(request.prompt) }
-        warnings.addAll(prompt.warnings)
-        giveWay(call)
-        val stages = CheckedBackend(backend, bundle.manifest.audio)
-        val text = watch.time(Stage.TEXT_ENCODER) { stages.textEncoder(prompt.ids) }
-        val latent = sample(request, stages, text, watch, call)
-        giveWay(call)
         val audio = bundle.manifest.audio
+        val waveforms = request.layers.mapIndexed { number, layer ->
+            val (waveform, found) = waveform(request, layer, number, watch, call)
+            found.mapTo(warnings) { if (request.layers.size > 1) "\"${layer.prompt}\": $it" else it }
+            waveform
+        }
         val finished = watch.time(Stage.DECODER) {
-            val count = audio.numSamples(request.seconds)
-            val waveform = stages.decoder(latent, audio.latentFrames(request.seconds), count)
-            Finish.finish(waveform, audio.channels, count, audio.sampleRate)
+            val mixture = Layers.mix(waveforms, request.layers)
+            Finish.finish(mixture, audio.channels, mixture.size / audio.channels, audio.sampleRate)
         }
         warnings.addAll(finished.warnings)
         return Result(
@@ -94,8 +90,32 @@ class TextToAudio @Throws(BundleException::class) constructor(
         )
     }
 
+    /** One sound of a request as the decoder makes it, channel by channel, and what is to be said of its prompt. */
+    private fun waveform(
+        request: GenerationRequest,
+        layer: Layer,
+        number: Int,
+        watch: Stopwatch,
+        call: Call,
+    ): Pair<FloatArray, List<String>> {
+        giveWay(call)
+        val prompt = watch.time(Stage.TOKENIZER) { tokenizer.encode(layer.prompt) }
+        giveWay(call)
+        val audio = bundle.manifest.audio
+        val stages = CheckedBackend(backend, audio)
+        val text = watch.time(Stage.TEXT_ENCODER) { stages.textEncoder(prompt.ids) }
+        val latent = sample(request, number, stages, text, watch, call)
+        giveWay(call)
+        val waveform = watch.time(Stage.DECODER) {
+            val count = audio.numSamples(request.seconds)
+            Finish.cut(stages.decoder(latent, audio.latentFrames(request.seconds), count), audio.channels, count)
+        }
+        return waveform to prompt.warnings
+    }
+
     private fun sample(
         request: GenerationRequest,
+        number: Int,
         stages: CheckedBackend,
         text: TextFeatures,
         watch: Stopwatch,
@@ -111,11 +131,12 @@ class TextToAudio @Throws(BundleException::class) constructor(
                 stages.generator(latent, frames, time.toFloat(), duration.toFloat(), text, seconds, guidance)
             }
         }
-        val draw = { stream: Int ->
-            watch.time(Stage.GENERATOR) { Noise.gaussian(request.seed, size, stream.toLong()) }
+        val draw = { step: Int ->
+            // A stream of the seed's noise for every sound and step.
+            val stream = (number * GenerationRequest.MAX_STEPS + step).toLong()
+            watch.time(Stage.GENERATOR) { Noise.gaussian(request.seed, size, stream) }
         }
         val before = { _: Int -> giveWay(call) }
-        // A stream of the seed's noise for every step.
         return if (limits.sampler == "ping-pong") {
             Sampler.pingPong(velocity, draw(0), request.steps, draw, before)
         } else {
