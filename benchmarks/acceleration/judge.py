@@ -130,7 +130,7 @@ class Bench:
         """Real validation clips and those of their figures that no generator changes."""
         labels = [clip.label for clip in self._real]
         generator = np.random.default_rng(1)
-        hits = adherence(self._real_tags, labels, self.tagger, generator)
+        hits = adherence(self._real_tags, labels, self.tagger)
         judged = self._judged(self._real_tags, labels)
         distance = self._distance(judged, generator)
         return judged, {"top1": hits.top1, "top5": hits.top5, "frechet": distance}
@@ -158,7 +158,7 @@ class Bench:
         """
         tags = stack_tags([self.tagger.tag([clip], self.tagger.config.mel.sample_rate) for clip in clips])
         generator = np.random.default_rng([3, seed])
-        hits = adherence(tags, self.labels, self.tagger, generator)
+        hits = adherence(tags, self.labels, self.tagger)
         made = self._judged(tags, self.labels, self.order(seed).texts)
         real, real_figures = self.real
         distance = self._distance(made, generator)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from edge_tta.errors import DataError
 from edge_tta.evaluate.spectral import FloatArray, level, mono
-from edge_tta.evaluate.statistics import Estimate, mean_estimate
+from edge_tta.evaluate.statistics import Estimate, share_estimate
 from edge_tta.evaluate.tagger import Tagger, Tags
 
 
@@ -26,7 +26,7 @@ class LabelAdherence:
 
 @dataclass(frozen=True)
 class Adherence:
-    """Label adherence of a set of clips; intervals resample whole labels."""
+    """Label adherence of a set of clips; clips of a label succeed or fail together, for the intervals."""
 
     top1: Estimate
     """Share of clips whose label is ranked first."""
@@ -58,7 +58,7 @@ def ranks(tags: Tags, labels: Sequence[str], tagger: Tagger) -> npt.NDArray[np.i
     return np.asarray((order == np.array(own)[:, None]).argmax(axis=1), dtype=np.int64)
 
 
-def adherence(tags: Tags, labels: Sequence[str], tagger: Tagger, generator: np.random.Generator) -> Adherence:
+def adherence(tags: Tags, labels: Sequence[str], tagger: Tagger) -> Adherence:
     """Top-1 and top-5 adherence of clips to one label each."""
     place = ranks(tags, labels, tagger)
     names = np.asarray(labels)
@@ -67,22 +67,20 @@ def adherence(tags: Tags, labels: Sequence[str], tagger: Tagger, generator: np.r
         mine = place[names == label]
         rows.append(LabelAdherence(label, len(mine), int((mine < 1).sum()), int((mine < 5).sum())))
     return Adherence(
-        top1=mean_estimate(place < 1, generator, groups=names),
-        top5=mean_estimate(place < 5, generator, groups=names),
+        top1=share_estimate(place < 1, groups=names),
+        top5=share_estimate(place < 5, groups=names),
         top1_by_label=float(np.mean([row.top1 / row.n for row in rows])),
         top5_by_label=float(np.mean([row.top5 / row.n for row in rows])),
         labels=tuple(rows),
     )
 
 
-def both_present(
-    tags: Tags, pairs: Sequence[tuple[str, str]], tagger: Tagger, generator: np.random.Generator
-) -> Estimate:
-    """Share of clips with both labels of their pair among the first five; the interval resamples whole pairs."""
+def both_present(tags: Tags, pairs: Sequence[tuple[str, str]], tagger: Tagger) -> Estimate:
+    """Share of clips with both labels of their pair among the first five; clips of a pair succeed or fail together."""
     first = ranks(tags, [pair[0] for pair in pairs], tagger)
     second = ranks(tags, [pair[1] for pair in pairs], tagger)
     names = [" + ".join(pair) for pair in pairs]
-    return mean_estimate((first < 5) & (second < 5), generator, groups=names)
+    return share_estimate((first < 5) & (second < 5), groups=names)
 
 
 def mix(first: npt.ArrayLike, second: npt.ArrayLike, generator: np.random.Generator) -> FloatArray:

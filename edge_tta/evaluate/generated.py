@@ -93,7 +93,7 @@ def _real_mixtures(
             mixture = mix(load_clip(one.path, rate), load_clip(other.path, rate), generator)
             parts.append(tagger.tag([mixture], rate))
             kept.append(pair)
-    return both_present(stack_tags(parts), kept, tagger, generator) if parts else None
+    return both_present(stack_tags(parts), kept, tagger) if parts else None
 
 
 def _same_size(
@@ -170,15 +170,13 @@ def evaluate_generator(
     reference_tags = stack_tags([j.tags for j in references])
     reference_timbre = np.stack([j.timbre for j in references])
     real_tags = stack_tags([j.tags for j in reals])
-    real = adherence(real_tags, [clip.label for clip in real_clips], tagger, generator)
+    real = adherence(real_tags, [clip.label for clip in real_clips], tagger)
 
     single = [j for j in judged if len(j.prompt.labels) == 1]
     suites = []
     for suite in dict.fromkeys(j.prompt.suite for j in single):
         mine = [j for j in single if j.prompt.suite == suite]
-        figures = adherence(
-            stack_tags([j.tags for j in mine]), [j.prompt.labels[0] for j in mine], tagger, generator
-        )
+        figures = adherence(stack_tags([j.tags for j in mine]), [j.prompt.labels[0] for j in mine], tagger)
         relative = figures.top5.value / max(real.top5.value, 1e-9)
         suites.append(SuiteFigures(suite, len({j.prompt.text for j in mine}), figures, relative))
 
@@ -187,7 +185,7 @@ def evaluate_generator(
     if double:
         pairs = [(j.prompt.labels[0], j.prompt.labels[1]) for j in double]
         ceiling = _real_mixtures(sorted(set(pairs)), held, tagger, generator)
-        both = both_present(stack_tags([j.tags for j in double]), pairs, tagger, generator)
+        both = both_present(stack_tags([j.tags for j in double]), pairs, tagger)
         two_sounds = TwoSounds(len({j.prompt.text for j in double}), both, ceiling)
 
     embeddings = stack_tags([j.tags for j in single]).embeddings
@@ -231,7 +229,6 @@ def evaluate_generator(
             real_tags,
             [clip.label for clip in real_clips],
             tagger,
-            np.random.default_rng([random_seed, 2]),
         ),
         step_generated=shared_step(single),
         step_real=shared_step(references),

@@ -17,7 +17,7 @@ from edge_tta.evaluate.replay import SPEC, Frames, ReplayJudge, course
 from edge_tta.evaluate.report import write_report
 from edge_tta.evaluate.run import file_digest
 from edge_tta.evaluate.spectrogram import Panel, write_sheet
-from edge_tta.evaluate.statistics import Estimate, Spread, bootstrap, spread
+from edge_tta.evaluate.statistics import Estimate, Spread, share_estimate, spread
 from edge_tta.files import make_folder
 
 SCHEMA = 1
@@ -127,7 +127,7 @@ def evaluate_novelty(
         spread(ours, generator),
         spread(theirs, generator, groups=[clip.recording for clip in new_clips]),
         mark,
-        bootstrap(len(ours), lambda rows: float((ours[rows] > mark).mean()), generator),
+        share_estimate(ours > mark),
         tuple(_pair(paths[row], nearest[row], ours[row], reference_dir) for row in order),
     )
     write_report(report, novelty_markdown(report), output_dir, "novelty")
