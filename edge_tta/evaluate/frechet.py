@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_tta.errors import DataError
-from edge_tta.evaluate.statistics import Estimate, bootstrap, percentile_interval
+from edge_tta.evaluate.statistics import Estimate, bootstrap
 
 Moments = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
@@ -84,20 +84,39 @@ def distance_to(reference: npt.ArrayLike, most: int) -> Callable[[npt.NDArray[np
 
 
 def frechet_estimate(
-    judged: npt.ArrayLike, reference: npt.ArrayLike, generator: np.random.Generator, *, resamples: int = 100
+    judged: npt.ArrayLike,
+    reference: npt.ArrayLike,
+    generator: np.random.Generator,
+    *,
+    groups: npt.ArrayLike | None = None,
+    resamples: int = 100,
 ) -> Estimate:
     """Fréchet distance with an interval from resampling the judged set (the reference is held fixed).
 
     Resampling repeats clips and so inflates the distance; the replicates are shifted to centre on the figure.
+
+    Args:
+        judged: embeddings [n, D].
+        reference: embeddings [m, D].
+        generator: source of the resampling.
+        groups: label per clip; groups are drawn whole. None where every clip is drawn by itself.
+        resamples: bootstrap replicates.
+
+    Raises:
+        DataError: fewer than two embeddings, a non-finite value, or groups that do not fit.
     """
     array = np.asarray(judged, dtype=np.float64)
     value = frechet_distance(reference, array)
     distance = distance_to(reference, len(array))
-    replicates = np.array(
-        [distance(array[generator.integers(0, len(array), size=len(array))]) for _ in range(resamples)]
+    found = bootstrap(
+        len(array),
+        lambda rows: distance(array[rows]),
+        generator,
+        groups=groups,
+        resamples=resamples,
+        centred=True,
     )
-    low, high = percentile_interval(replicates - replicates.mean() + value)
-    return Estimate(value, max(0.0, low), high, len(array))
+    return Estimate(value, max(0.0, found.low), found.high, found.n)
 
 
 def frechet_in_sets(

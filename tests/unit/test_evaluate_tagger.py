@@ -20,6 +20,7 @@ from edge_tta.evaluate.adherence import adherence, both_present, mix, ranks
 from edge_tta.evaluate.clips import load_clip, read_clips
 from edge_tta.evaluate.codec import codec_figures
 from edge_tta.evaluate.spectral import level
+from edge_tta.evaluate.statistics import share_estimate
 from edge_tta.evaluate.suite import Prompt, read_prompts
 from edge_tta.evaluate.tagger import (
     Tagger,
@@ -311,6 +312,24 @@ def test_perfect_codec_costs_nothing_and_noise_costs_everything(folder, tagger):
     assert ruined.log_mel.value > 0.3
     with pytest.raises(DataError, match="44099 samples"):
         codec_figures(lambda samples: samples[:-1], clips, tagger, noise)
+
+
+def test_a_codec_that_fails_on_one_label_is_judged_by_labels(folder, tagger):
+    """A third of 15 clips fail, all of one label: clips of these would fail alike, other labels may not."""
+    clips = read_clips(folder, ["val"])
+    labels, noise = (clip.label for clip in clips), np.random.default_rng(0)
+
+    def fails_on_hiss(samples):
+        gain = 0.5 if next(labels) == "hiss" else 0.0
+        return (samples + gain * noise.standard_normal(len(samples))).astype(np.float32)
+
+    found = codec_figures(fails_on_hiss, clips, tagger, np.random.default_rng(0)).figures
+    # None of three labels drawn is the one in 8 of 27 draws; of 15 clips drawn singly, hardly ever.
+    assert found.log_mel.low == found.multi_resolution_stft.low == 0.0 < found.log_mel.value
+    assert found.frechet.low == 0.0 < found.frechet.value
+    names = [clip.label for clip in clips]
+    hits = ranks(tagger.tag([load_clip(clip.path, RATE) for clip in clips], RATE), names, tagger) < 1
+    assert found.original_top1 == share_estimate(hits, groups=names)
 
 
 def test_evaluate_codec_writes_its_report(folder, trained, tmp_path):
