@@ -90,6 +90,9 @@ class Basis:
     """SHA-256 of the prompt list."""
     clip_seconds: float
     clips_per_prompt: int
+    real_clips: Literal["as they are", "by label"] = "as they are"
+    """By label: labels count for as much among real clips as among generated ones, Fréchet distances are of as many
+    clips of each. Older records have real clips as they are."""
 
 
 @dataclass(frozen=True)

@@ -96,8 +96,17 @@ def _origin(outcomes: Outcomes) -> list[str]:
     clips, compared = (
         " or ".join(map(str, numbers)) or "no" for numbers in (counts["top1"], counts["frechet"])
     )
-    size = next((record.real["frechet"].n for record in records if "frechet" in record.real), 0)
+    # Of generated and real clips one is a single set.
+    real = next((record.real["frechet"].n for record in records if "frechet" in record.real), 0)
+    size = min([real, *counts["frechet"]])
     sets = f", in sets of {size}" if size and counts["frechet"] and counts["frechet"][-1] > size else ""
+    balance = (
+        "Labels count for as much among real validation clips as among generated ones, however many clips there are "
+        "of each; Fréchet distances are of as many clips of each label."
+        if basis.real_clips == "by label"
+        else "Real validation clips are as they are: labels of many clips count for more among them than among "
+        "generated ones."
+    )
     return [
         (
             f"Clips of {basis.clip_seconds:g} s, {basis.clips_per_prompt} a prompt, same prompts and noise for all: "
@@ -110,7 +119,7 @@ def _origin(outcomes: Outcomes) -> list[str]:
         "",
         (
             f"Tagger `{basis.tagger[:12]}`, reference `{basis.reference[:12]}`, prompts `{basis.prompts[:12]}`: "
-            "figures may be compared only where these are equal, and not with those of the papers."
+            f"figures may be compared only where these are equal, and not with those of the papers. {balance}"
         ),
         "",
         (

@@ -83,8 +83,8 @@ class Outcomes:
         bases = {record.basis for record in self.evaluations.values()}
         if len(bases) > 1:
             raise DataError(
-                f"the results rest on {len(bases)} different taggers, references, prompt lists or clip lengths; "
-                "keep the lines of one of them"
+                f"the results rest on {len(bases)} different taggers, references, prompt lists, clip lengths or ways "
+                "to count real clips; keep the lines of one of them"
             )
         self.basis = next(iter(bases), None)
 

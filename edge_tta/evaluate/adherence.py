@@ -58,8 +58,17 @@ def ranks(tags: Tags, labels: Sequence[str], tagger: Tagger) -> npt.NDArray[np.i
     return np.asarray((order == np.array(own)[:, None]).argmax(axis=1), dtype=np.int64)
 
 
-def adherence(tags: Tags, labels: Sequence[str], tagger: Tagger) -> Adherence:
-    """Top-1 and top-5 adherence of clips to one label each."""
+def adherence(
+    tags: Tags, labels: Sequence[str], tagger: Tagger, weights: npt.ArrayLike | None = None
+) -> Adherence:
+    """Top-1 and top-5 adherence of clips to one label each.
+
+    Args:
+        tags: verdicts on the clips.
+        labels: what each should hold.
+        tagger: the judge.
+        weights: what every clip counts for; None for all alike.
+    """
     place = ranks(tags, labels, tagger)
     names = np.asarray(labels)
     rows = []
@@ -67,20 +76,41 @@ def adherence(tags: Tags, labels: Sequence[str], tagger: Tagger) -> Adherence:
         mine = place[names == label]
         rows.append(LabelAdherence(label, len(mine), int((mine < 1).sum()), int((mine < 5).sum())))
     return Adherence(
-        top1=share_estimate(place < 1, groups=names),
-        top5=share_estimate(place < 5, groups=names),
+        top1=share_estimate(place < 1, groups=names, weights=weights),
+        top5=share_estimate(place < 5, groups=names, weights=weights),
         top1_by_label=float(np.mean([row.top1 / row.n for row in rows])),
         top5_by_label=float(np.mean([row.top5 / row.n for row in rows])),
         labels=tuple(rows),
     )
 
 
-def both_present(tags: Tags, pairs: Sequence[tuple[str, str]], tagger: Tagger) -> Estimate:
-    """Share of clips with both labels of their pair among the first five; clips of a pair succeed or fail together."""
+def relative_top5(generated: Adherence, real: Adherence) -> float | None:
+    """Top-5 share of generated clips over that of real ones, of the labels that both have, as often as they were made.
+
+    Returns:
+        None without a common label.
+    """
+    ceiling = {row.label: row.top5 / row.n for row in real.labels}
+    rows = [row for row in generated.labels if row.label in ceiling]
+    expected = sum(row.n * ceiling[row.label] for row in rows)
+    return sum(row.top5 for row in rows) / max(1e-9, expected) if rows else None
+
+
+def both_present(
+    tags: Tags, pairs: Sequence[tuple[str, str]], tagger: Tagger, weights: npt.ArrayLike | None = None
+) -> Estimate:
+    """Share of clips with both labels of their pair among the first five; clips of a pair succeed or fail together.
+
+    Args:
+        tags: verdicts on the clips.
+        pairs: what each should hold.
+        tagger: the judge.
+        weights: what every clip counts for; None for all alike.
+    """
     first = ranks(tags, [pair[0] for pair in pairs], tagger)
     second = ranks(tags, [pair[1] for pair in pairs], tagger)
     names = [" + ".join(pair) for pair in pairs]
-    return share_estimate((first < 5) & (second < 5), groups=names)
+    return share_estimate((first < 5) & (second < 5), groups=names, weights=weights)
 
 
 def mix(first: npt.ArrayLike, second: npt.ArrayLike, generator: np.random.Generator) -> FloatArray:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge_tta.evaluate.adherence import ranks
+from edge_tta.evaluate.balance import label_weights
 from edge_tta.evaluate.statistics import Estimate, share_estimate
 from edge_tta.evaluate.suite import Prompt
 from edge_tta.evaluate.tagger import Tagger, Tags
@@ -83,6 +84,7 @@ def intelligibility(
         name, count = wrong[0] if wrong else ("", 0)
         rows.append(DigitFigures(digit, len(mine), mine.count(digit), name, count))
     generated = share_estimate(right, groups=[prompt.text for prompt in prompts])
-    real = share_estimate(real_right)
+    # Digits count as they are asked for, however many recordings there are of each.
+    real = share_estimate(real_right, weights=label_weights(real_labels, said))
     relative = generated.value / max(real.value, 1e-9)
     return Intelligibility(generated, real, relative, 1 / len(tagger.labels), tuple(rows))

@@ -122,8 +122,19 @@ def generator_markdown(report: GeneratorReport) -> str:
     lines += _table(rows)
     if report.intelligibility is not None:
         lines += _intelligibility(report.intelligibility)
+    lines += [
+        (
+            "Labels count for as much in the figures of real validation clips as in those of generated ones, however "
+            "many clips there are of each; Fréchet distances are of as many clips of each label."
+        ),
+        "",
+    ]
+    if report.labels_without_real:
+        names = ", ".join(report.labels_without_real)
+        lines += [f"Without a real validation clip, and so not held against any: {names}.", ""]
     for suite in report.suites:
-        lines.append(f"{suite.suite}: top-5 is {suite.relative_top5:.2f} of the real clips' own.")
+        if suite.relative_top5 is not None:
+            lines.append(f"{suite.suite}: top-5 is {suite.relative_top5:.2f} of the real clips' own.")
     if report.skipped_prompts:
         lines += ["", f"Left out, label unknown to the tagger: {'; '.join(report.skipped_prompts)}."]
     for figures in report.embedders:

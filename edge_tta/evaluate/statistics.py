@@ -94,11 +94,30 @@ def _group_numbers(groups: npt.ArrayLike, count: int) -> npt.NDArray[np.int64]:
 
 
 def mean_estimate(
-    values: npt.ArrayLike, generator: np.random.Generator, *, groups: npt.ArrayLike | None = None
+    values: npt.ArrayLike,
+    generator: np.random.Generator,
+    *,
+    groups: npt.ArrayLike | None = None,
+    weights: npt.ArrayLike | None = None,
 ) -> Estimate:
-    """Mean with its bootstrap interval; shares have one of their own, see :func:`share_estimate`."""
+    """Mean with its bootstrap interval; shares have one of their own, see :func:`share_estimate`.
+
+    Args:
+        values: [n].
+        generator: source of the resampling.
+        groups: label per observation; groups are drawn whole.
+        weights: what every observation counts for; None for all alike.
+    """
     array = np.asarray(values, dtype=np.float64)
-    return bootstrap(len(array), lambda index: float(array[index].mean()), generator, groups=groups)
+    if weights is None:
+        return bootstrap(len(array), lambda index: float(array[index].mean()), generator, groups=groups)
+    counts = np.asarray(weights, dtype=np.float64)
+    return bootstrap(
+        len(array),
+        lambda index: float(np.average(array[index], weights=counts[index])),
+        generator,
+        groups=groups,
+    )
 
 
 def spread(
@@ -111,7 +130,9 @@ def spread(
     return Spread(mean.value, mean.low, mean.high, mean.n, middle, float(array.min()), float(array.max()))
 
 
-def share_estimate(hits: npt.ArrayLike, *, groups: npt.ArrayLike | None = None) -> Estimate:
+def share_estimate(
+    hits: npt.ArrayLike, *, groups: npt.ArrayLike | None = None, weights: npt.ArrayLike | None = None
+) -> Estimate:
     """Share of hits with an interval of 95 % that keeps a width where none or all hit.
 
     A bootstrap repeats what was seen: of labels that all failed it makes 0 to 0, and it covers too seldom near there.
@@ -121,11 +142,12 @@ def share_estimate(hits: npt.ArrayLike, *, groups: npt.ArrayLike | None = None) 
     groups. That number is estimated with two groups more, one that hits and one that does not, as Agresti and Coull
     ("Approximate is better than exact", 1998) add observations: few hits tell little of how groups vary, and one hit
     more never narrows the interval to a part of what it was. Where none or all hit it is about the number of groups.
-    Without groups it is :func:`binomial_interval`.
+    Without groups and weights it is :func:`binomial_interval`.
 
     Args:
         hits: true or false, [n].
-        groups: label per observation; groups succeed or fail together.
+        groups: label per observation; groups succeed or fail together. None where each is by itself.
+        weights: what every observation counts for; None for all alike.
 
     Raises:
         DataError: no observation, or groups that do not fit.
@@ -135,15 +157,17 @@ def share_estimate(hits: npt.ArrayLike, *, groups: npt.ArrayLike | None = None) 
     count = len(found)
     if count < 1:
         raise DataError("a figure needs at least one observation")
-    if groups is None:
+    if groups is None and weights is None:
         return binomial_interval(int(found.sum()), count)
     stats = _distributions()
-    group = _group_numbers(groups, count)
+    group = _group_numbers(np.arange(count) if groups is None else groups, count)
     number = int(group.max()) + 1
-    share, added = float(found.mean()), 1.0 / number
+    counts = np.ones(count) if weights is None else np.asarray(weights, dtype=np.float64)
+    counts = counts / counts.sum()
+    share, added = float(np.average(found, weights=counts)), 1.0 / number
     # Of linearised totals, each group's weight times how far it lies off; the two groups more weigh an average one.
     middle = (share + added) / (1.0 + 2.0 * added)
-    off = [*np.bincount(group, found - middle) / count, added * (1.0 - middle), -added * middle]
+    off = [*np.bincount(group, counts * (found - middle)), added * (1.0 - middle), -added * middle]
     variance = (number + 2) / (number + 1) * np.square(off).sum() / (1.0 + 2.0 * added) ** 2
     few = stats.t.ppf(_UPPER, max(count - 1, 1)) / stats.t.ppf(_UPPER, max(number - 1, 1))
     size = min(float(count), middle * (1.0 - middle) / variance * few**2)

@@ -402,6 +402,51 @@ def test_evaluate_generator_tells_a_good_one_from_a_collapsed_one(folder, tagger
     assert "a yodel" in text
 
 
+def test_real_clips_count_by_label_however_many_there_are(tagger, tmp_path):
+    """Six of hiss that are right and one of clicks that is not: two labels of three, not seven clips of eight."""
+    generator = np.random.default_rng(3)
+    clips = [("train", label, label) for label in (*LABELS, "drone") for _ in range(3)]
+    clips += [("val", "hiss", "hiss")] * 6 + [("val", "deep hum", "deep hum"), ("val", "clicks", "hiss")]
+    with open(tmp_path / "metadata.csv", "w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["file", "label", "split"])
+        for number, (split, label, sound) in enumerate(clips):
+            soundfile.write(tmp_path / f"{number}.wav", make_sound(sound, generator), RATE)
+            writer.writerow([f"{number}.wav", label, split])
+    reals = [load_clip(clip.path, RATE) for clip in read_clips(tmp_path, ["val"])]
+    names = [label for _, label, _ in clips[12:]]
+    hits = ranks(tagger.tag(reals, RATE), names, tagger) < 1
+    expected = np.mean([hits[:6].mean(), hits[6], hits[7]])
+    assert abs(expected - hits.mean()) > 0.1
+
+    def make(prompt, seed):
+        return make_sound(prompt.labels[0], np.random.default_rng(seed))
+
+    settings = run.Settings(4, 1.0, 1, None, "fp32", 0)
+    provenance = run.Provenance("e", "r", "p", "made up", None)
+    prompts = [Prompt(label, (label,), "plain") for label in LABELS]
+    report, _ = run.evaluate_generator(make, prompts, tmp_path, tagger, settings, provenance)
+    assert report.real.top1.value == pytest.approx(expected)
+    # Of four and six, four and one, four and one: two, one and one.
+    assert report.frechet_generated.n == report.frechet_real.n == 4
+    assert report.labels_without_real == ()
+    text = run.generator_markdown(report)
+    assert "Labels count for as much" in text and "Without a real validation clip" not in text
+
+    rows = [line for line in (tmp_path / "metadata.csv").read_text().splitlines() if "clicks,val" not in line]
+    (tmp_path / "metadata.csv").write_text("\n".join(rows))
+    fewer, _ = run.evaluate_generator(make, prompts, tmp_path, tagger, settings, provenance)
+    assert fewer.labels_without_real == ("clicks",)
+    assert fewer.suites[0].adherence.top1.n == 12
+    # What is beside real clips holds no clicks either.
+    assert fewer.embedders[0].get("KL of labels, reference to clip").generated.n == 8
+    assert "not held against any: clicks." in run.generator_markdown(fewer)
+    with pytest.raises(DataError, match="ask for more seeds"):
+        run.evaluate_generator(
+            make, prompts[2:], tmp_path, tagger, dataclasses.replace(settings, seeds_per_prompt=1), provenance
+        )
+
+
 def test_evaluate_bundle_asks_the_runtime_and_writes_its_report(folder, trained, tmp_path, monkeypatch):
     requests = []
 
