@@ -32,10 +32,12 @@ class Adherence:
     """Share of clips whose label is ranked first."""
     top5: Estimate
     """Share of clips whose label is among the first five."""
-    top1_by_label: float
-    """Mean over labels of the share per label: every label weighs the same."""
-    top5_by_label: float
     labels: tuple[LabelAdherence, ...]
+    """Label by label, in the order of their names."""
+
+    def worst_first(self) -> list[LabelAdherence]:
+        """Label by label, first those that are least often among the first five, then least often first."""
+        return sorted(self.labels, key=lambda row: (row.top5 / row.n, row.top1 / row.n))
 
 
 def ranks(tags: Tags, labels: Sequence[str], tagger: Tagger) -> npt.NDArray[np.int64]:
@@ -78,8 +80,6 @@ def adherence(
     return Adherence(
         top1=share_estimate(place < 1, groups=names, weights=weights),
         top5=share_estimate(place < 5, groups=names, weights=weights),
-        top1_by_label=float(np.mean([row.top1 / row.n for row in rows])),
-        top5_by_label=float(np.mean([row.top5 / row.n for row in rows])),
         labels=tuple(rows),
     )
 

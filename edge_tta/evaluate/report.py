@@ -140,11 +140,24 @@ def generator_markdown(report: GeneratorReport) -> str:
     for figures in report.embedders:
         lines += ["", *_embedder(figures)]
     lines += ["", "Real above, generated below:", "", "![contact sheet](contact_sheet.png)", ""]
-    lines += ["| suite | label | clips | ranked first | among five |", "|---|---|---|---|---|"]
+    return "\n".join([*lines, *_labels(report)]) + "\n"
+
+
+def _labels(report: GeneratorReport) -> list[str]:
+    """Which sounds fail: every label of every suite, the worst first, beside its real validation clips."""
+    lines = [
+        "## Label by label, the worst first",
+        "",
+        "| suite | label | clips | ranked first | among five | real validation clips | ranked first | among five |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    real = {row.label: row for row in report.real.labels}
     for suite in report.suites:
-        for row in suite.adherence.labels:
-            lines.append(f"| {suite.suite} | {row.label} | {row.n} | {row.top1} | {row.top5} |")
-    return "\n".join(lines) + "\n"
+        for row in suite.adherence.worst_first():
+            beside = real.get(row.label)
+            theirs = f"{beside.n} | {beside.top1} | {beside.top5}" if beside else "0 | – | –"
+            lines.append(f"| {suite.suite} | {row.label} | {row.n} | {row.top1} | {row.top5} | {theirs} |")
+    return lines
 
 
 def codec_markdown(report: CodecReport) -> str:

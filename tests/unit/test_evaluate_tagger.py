@@ -249,11 +249,12 @@ def test_adherence_counts_ranks():
     found = adherence(tags, ["a", "a", "a", "b"], judge)
     assert found.top1.value == 0.5
     assert found.top5.value == 0.75
-    assert found.top1_by_label == pytest.approx((1 / 3 + 1) / 2)
     assert [(row.label, row.n, row.top1, row.top5) for row in found.labels] == [
         ("a", 3, 1, 2),
         ("b", 1, 1, 1),
     ]
+    rows = adherence(tags, ["a", "g", "a", "b"], judge).worst_first()
+    assert [(row.label, row.top5 / row.n) for row in rows] == [("g", 0.0), ("a", 1.0), ("b", 1.0)]
     both = both_present(tags, [("a", "g"), ("b", "c"), ("b", "c"), ("a", "b")], judge)
     assert both.value == 0.75
 
@@ -433,6 +434,12 @@ def test_real_clips_count_by_label_however_many_there_are(tagger, tmp_path):
     text = run.generator_markdown(report)
     assert "Labels count for as much" in text and "Without a real validation clip" not in text
 
+    table = text[text.index("## Label by label") :].splitlines()[4:]
+    cells = {row.split(" | ")[1]: row for row in table}
+    assert list(cells) == [row.label for row in report.suites[0].adherence.worst_first()]
+    beside = f"| 6 | {hits[:6].sum()} | "
+    assert beside in cells["hiss"] and "| 1 | " in cells["clicks"]
+
     rows = [line for line in (tmp_path / "metadata.csv").read_text().splitlines() if "clicks,val" not in line]
     (tmp_path / "metadata.csv").write_text("\n".join(rows))
     fewer, _ = run.evaluate_generator(make, prompts, tmp_path, tagger, settings, provenance)
@@ -440,7 +447,9 @@ def test_real_clips_count_by_label_however_many_there_are(tagger, tmp_path):
     assert fewer.suites[0].adherence.top1.n == 12
     # What is beside real clips holds no clicks either.
     assert fewer.embedders[0].get("KL of labels, reference to clip").generated.n == 8
-    assert "not held against any: clicks." in run.generator_markdown(fewer)
+    text = run.generator_markdown(fewer)
+    assert "not held against any: clicks." in text and "| plain | clicks | 4 |" in text
+    assert "| 0 | – | – |" in text
     with pytest.raises(DataError, match="ask for more seeds"):
         run.evaluate_generator(
             make, prompts[2:], tmp_path, tagger, dataclasses.replace(settings, seeds_per_prompt=1), provenance
