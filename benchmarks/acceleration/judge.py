@@ -17,6 +17,7 @@ from benchmarks.acceleration.place import (
     commit,
     digest_of_files,
     files_of,
+    load,
     place_of,
     this_machine,
     today,
@@ -251,16 +252,16 @@ def judge_entry(
     straight, order = straightness_of(subject, entry, bench, seed), bench.order(seed)
     for steps in wanted:
         title = f"{entry.name}, seed {seed}, {steps} steps"
-        timed = mean_estimate(subject.seconds_per_clip(order, steps, way), np.random.default_rng([4, seed]))
+        begun = replace(blank, steps=steps, load=load())
+        timed = tuple(subject.seconds_per_clip(order, steps, way))
         clips = subject.make(order, steps, way, bench.request.batch)
         if all(np.isfinite(clip).all() for clip in clips):
             own, theirs = bench.figures(clips, seed)
-            own = {**own, **straight, "seconds_per_clip": timed}
             tell(f"{title}: Fréchet distance {own['frechet'].value:.2f}")
-            yield replace(blank, steps=steps, figures=own, real=theirs)
+            yield replace(begun, figures={**own, **straight}, real=theirs, times=timed)
         else:
             tell(f"{title}: not finite")
-            yield replace(blank, steps=steps, failure="its sounds are not finite")
+            yield replace(begun, failure="its sounds are not finite")
 
 
 def straightness_of(subject: Subject, entry: Entry, bench: Bench, seed: int) -> dict[str, Estimate]:
