@@ -9,7 +9,12 @@ from benchmarks.plots import Chart, Series
 
 def quality_charts(outcomes: Outcomes) -> list[Chart]:
     """One chart a figure, methods as lines over the number of steps."""
-    steps, methods = outcomes.study.steps, outcomes.study.methods()
+    steps = outcomes.study.steps
+    methods = [
+        entry
+        for entry in outcomes.study.methods()
+        if any(outcomes.figure(entry.name, count, name) for count in steps for name in PLOTTED)
+    ]
     charts = []
     for kind in (BY_NAME[name] for name in PLOTTED):
         series = []
@@ -24,10 +29,12 @@ def quality_charts(outcomes: Outcomes) -> list[Chart]:
             points = [(place, kind.factor * figure.value) for place, figure in found]
             bars = [(kind.factor * figure.low, kind.factor * figure.high) for _, figure in found]
             series.append(Series(entry.title, tuple(points), tuple(bars)))
+        if not any(line.points for line in series):
+            continue
         ticks = tuple((float(place), str(count)) for place, count in enumerate(steps))
         title = f"{kind.title} ({kind.better})"
         charts.append(Chart(title, "steps", tuple(series), ticks, kind.name == "frechet", 1.0))
-    return charts if any(series.points for chart in charts for series in chart.series) else []
+    return charts
 
 
 def training_charts(outcomes: Outcomes) -> list[Chart]:

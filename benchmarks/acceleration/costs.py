@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.acceleration.place import commit, this_machine, today
+from benchmarks.acceleration.place import commit, load, this_machine, today
 from benchmarks.acceleration.plan import NONE, Entry
 from benchmarks.acceleration.records import CostRecord, append_records, read_records
 from benchmarks.acceleration.workshop import Workshop, overrides_of, prepare, training_device
@@ -107,7 +107,7 @@ def measure(shop: Workshop, entry: Entry) -> CostRecord:
     Raises:
         Cancelled: a signal ended it; the same command begins it again.
     """
-    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    busy = load() or 0.0
     shop.tell(f"{entry.name}: {TRIAL_STEPS} steps on trial")
     if busy > BUSY * (os.cpu_count() or 1):
         shop.tell(f"{entry.name}: the machine is busy (load {busy:.1f}), what is measured may be too much")

@@ -17,6 +17,7 @@ from benchmarks.acceleration.place import (
     commit,
     digest_of_files,
     files_of,
+    load,
     place_of,
     this_machine,
     today,
@@ -27,6 +28,7 @@ from benchmarks.acceleration.sounds import Order, Subject, Way, device_of
 from edge_tta.catalog import METADATA_FILE, Clip
 from edge_tta.errors import DataError
 from edge_tta.evaluate.adherence import adherence
+from edge_tta.evaluate.balance import draw_sets, label_weights, matched_counts
 from edge_tta.evaluate.clips import balanced, load_clip, read_clips
 from edge_tta.evaluate.codec import stack_tags
 from edge_tta.evaluate.embedder_figures import FRECHET_LIMIT, Judged, compare
@@ -101,6 +103,7 @@ class Bench:
             _digest(prompts),
             request.seconds,
             request.clips_per_prompt,
+            "by label",
         )
 
     def order(self, seed: int) -> Order:
@@ -129,20 +132,18 @@ class Bench:
     def real(self) -> tuple[Judged, dict[str, Estimate]]:
         """Real validation clips and those of their figures that no generator changes."""
         labels = [clip.label for clip in self._real]
-        generator = np.random.default_rng(1)
-        hits = adherence(self._real_tags, labels, self.tagger, generator)
-        judged = self._judged(self._real_tags, labels)
+        generator, weights = np.random.default_rng(1), label_weights(labels, self.labels)
+        hits = adherence(self._real_tags, labels, self.tagger, weights)
+        judged = replace(self._judged(self._real_tags, labels), weights=weights)
         distance = self._distance(judged, generator)
         return judged, {"top1": hits.top1, "top5": hits.top5, "frechet": distance}
 
     def _distance(self, judged: Judged, generator: np.random.Generator) -> Estimate:
-        """Fréchet distance of sets as large as that of real clips: it falls with their number."""
-        rows = judged.heard.embeddings
-        size = min(len(self.labels), len(self._real))
-        order = np.random.default_rng(2).permutation(len(rows))
-        sets = [np.sort(order[start : start + size]) for start in range(0, len(rows) - size + 1, size)]
-        fixed = self.reference.heard.embeddings
-        return frechet_in_sets(rows[np.concatenate(sets)], fixed, size, generator)
+        """Fréchet distance of sets with as many clips of each label as real ones: it falls with their number."""
+        counts = matched_counts(self.labels, [clip.label for clip in self._real])
+        sets = draw_sets(judged.labels, counts, np.random.default_rng(2))
+        rows, fixed = judged.heard.embeddings[np.concatenate(sets)], self.reference.heard.embeddings
+        return frechet_in_sets(rows, fixed, len(sets[0]), generator)
 
     def _judged(self, tags: Tags, labels: Sequence[str], prompts: Sequence[str] | None = None) -> Judged:
         vectors = np.stack([self.vectors[label] for label in labels])
@@ -158,7 +159,7 @@ class Bench:
         """
         tags = stack_tags([self.tagger.tag([clip], self.tagger.config.mel.sample_rate) for clip in clips])
         generator = np.random.default_rng([3, seed])
-        hits = adherence(tags, self.labels, self.tagger, generator)
+        hits = adherence(tags, self.labels, self.tagger)
         made = self._judged(tags, self.labels, self.order(seed).texts)
         real, real_figures = self.real
         distance = self._distance(made, generator)
@@ -251,16 +252,16 @@ def judge_entry(
     straight, order = straightness_of(subject, entry, bench, seed), bench.order(seed)
     for steps in wanted:
         title = f"{entry.name}, seed {seed}, {steps} steps"
-        timed = mean_estimate(subject.seconds_per_clip(order, steps, way), np.random.default_rng([4, seed]))
+        begun = replace(blank, steps=steps, load=load())
+        timed = tuple(subject.seconds_per_clip(order, steps, way))
         clips = subject.make(order, steps, way, bench.request.batch)
         if all(np.isfinite(clip).all() for clip in clips):
             own, theirs = bench.figures(clips, seed)
-            own = {**own, **straight, "seconds_per_clip": timed}
             tell(f"{title}: Fréchet distance {own['frechet'].value:.2f}")
-            yield replace(blank, steps=steps, figures=own, real=theirs)
+            yield replace(begun, figures={**own, **straight}, real=theirs, times=timed)
         else:
             tell(f"{title}: not finite")
-            yield replace(blank, steps=steps, failure="its sounds are not finite")
+            yield replace(begun, failure="its sounds are not finite")
 
 
 def straightness_of(subject: Subject, entry: Entry, bench: Bench, seed: int) -> dict[str, Estimate]:

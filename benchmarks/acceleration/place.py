@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,6 +94,11 @@ def digest_of_files(paths: list[Path]) -> str:
 def this_machine(threads: int, device: str = "cpu", device_name: str = "") -> Machine:
     """The machine that measures."""
     return Machine(cpu_model(), threads, device_name or device)
+
+
+def load() -> float | None:
+    """Processes that wanted the processor in the last minute, on average; None where the system does not count them."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def today() -> str:

@@ -15,6 +15,8 @@ from edge_tta.errors import DataError, OutputError
 from edge_tta.evaluate.statistics import Estimate
 
 SCHEMA = 1
+BESIDE = 0.5
+"""Processes of others, on average over a minute, from which on times are not those of a machine left alone."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,9 @@ class Basis:
     """SHA-256 of the prompt list."""
     clip_seconds: float
     clips_per_prompt: int
+    real_clips: Literal["as they are", "by label"] = "as they are"
+    """By label: labels count for as much among real clips as among generated ones, Fréchet distances are of as many
+    clips of each. Older records have real clips as they are."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,11 @@ class EvaluationRecord:
     figures: dict[str, Estimate] = field(default_factory=dict)
     real: dict[str, Estimate] = field(default_factory=dict)
     """The same figures of real validation clips."""
+    times: tuple[float, ...] = ()
+    """Seconds of every clip that was timed; older records have their mean alone, the figure ``seconds_per_clip``."""
+    load: float | None = None
+    """Processes that wanted the processor in the minute before that, this one's threads among them; None where the
+    system does not count them, and in older records."""
     failure: str = ""
     """Why nothing could be judged, if so."""
     kind: Literal["evaluation"] = "evaluation"
@@ -119,6 +129,11 @@ class EvaluationRecord:
     def key(self) -> tuple[str, int, int, str, str, float, Basis]:
         """What makes judging again unnecessary."""
         return self.entry, self.seed, self.steps, self.checkpoint, self.sampler, self.guidance, self.basis
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether other work certainly ran beside the timing: more threads wanted the processor than this one's."""
+        return self.load is not None and self.load > self.machine.threads + BESIDE
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.acceleration.charts import quality_charts, training_charts
-from benchmarks.acceleration.figures import BY_NAME, KINDS, STRAIGHTNESS, Kind
+from benchmarks.acceleration.figures import BY_NAME, KINDS, NOTHING, STRAIGHTNESS, Kind, in_steps
+from benchmarks.acceleration.origin import origin
 from benchmarks.acceleration.plan import Entry
 from benchmarks.acceleration.promises import promises
 from benchmarks.acceleration.records import EvaluationRecord, Record, StudyRecord, TrainingRecord
@@ -19,6 +20,7 @@ from edge_tta.files import make_folder, write_file
 DOCUMENT = "acceleration.md"
 QUALITY_PICTURE = "acceleration_quality.png"
 TRAINING_PICTURE = "acceleration_training.png"
+COST = "a step's cost on trial"
 
 
 def write_report(records: Sequence[Record], folder: Path) -> tuple[Path, ...]:
@@ -57,24 +59,25 @@ def outcomes_of(records: Sequence[Record]) -> Outcomes:
         raise DataError("no results: nothing was judged; run 'python -m benchmarks.acceleration judge' first")
     known = {entry.name for entry in studies[-1].entries}
     trainings = [record for record in records if isinstance(record, TrainingRecord) and record.entry in known]
-    return Outcomes(studies[-1], [record for record in evaluations if record.entry in known], trainings)
+    judged = [record for record in evaluations if record.entry in known]
+    if not judged:
+        raise DataError("no results: nothing was judged of the entries of the plan that was recorded last")
+    return Outcomes(studies[-1], judged, trainings)
 
 
 def markdown(outcomes: Outcomes, pictures: Iterable[str]) -> str:
     """The report as Markdown."""
     study = outcomes.study
-    lines = [f"# {study.title}", "", *_origin(outcomes)]
-    lines += ["## Methods by steps", ""]
-    for kind in KINDS:
-        # Records of before a figure was known have no table of it.
-        if any(kind.name in record.figures for record in outcomes.evaluations.values()):
-            lines += _by_steps(outcomes, kind)
+    lines = [f"# {study.title}", "", *origin(outcomes)]
+    lines += _section("Methods by steps", [line for kind in KINDS for line in _by_steps(outcomes, kind)])
     lines += promises(outcomes)
     lines += _costs(outcomes)
-    if study.ablations:
-        lines += ["## Ablations", ""]
-        for ablation in study.ablations:
-            lines += _ablation(outcomes, ablation.title, [study.entry(name) for name in ablation.entries])
+    ablations = [
+        line
+        for ablation in study.ablations
+        for line in _ablation(outcomes, ablation.title, [study.entry(name) for name in ablation.entries])
+    ]
+    lines += _section("Ablations", ablations)
     lines += _findings(outcomes)
     titles = {QUALITY_PICTURE: "Quality against steps", TRAINING_PICTURE: "Training curves"}
     for name in pictures:
@@ -82,44 +85,9 @@ def markdown(outcomes: Outcomes, pictures: Iterable[str]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _origin(outcomes: Outcomes) -> list[str]:
-    """What the figures rest on, and how to read them."""
-    records = list(outcomes.evaluations.values())
-    seeds = sorted({record.seed for record in records})
-    machines = sorted({record.machine.title for record in records})
-    trained = sorted({record.machine.title for record in outcomes.trainings.values()})
-    commits = sorted({record.commit for record in records if record.commit}) or ["none"]
-    dates = sorted({record.date for record in records})
-    basis = outcomes.basis
-    assert basis is not None
-    counts = {name: sorted({r.figures[name].n for r in records if name in r.figures}) for name in BY_NAME}
-    clips, compared = (
-        " or ".join(map(str, numbers)) or "no" for numbers in (counts["top1"], counts["frechet"])
-    )
-    size = next((record.real["frechet"].n for record in records if "frechet" in record.real), 0)
-    sets = f", in sets of {size}" if size and counts["frechet"] and counts["frechet"][-1] > size else ""
-    return [
-        (
-            f"Clips of {basis.clip_seconds:g} s, {basis.clips_per_prompt} a prompt, same prompts and noise for all: "
-            f"{clips} clips by entry, seed and steps, {compared} of them in Fréchet distances{sets}. "
-            f"Training seeds: {', '.join(map(str, seeds))}. Judged on {'; '.join(machines)}"
-            + (f", trained on {'; '.join(trained)}" if trained else "")
-            + f". Commit {', '.join(f'`{text[:12]}`' for text in commits)}, "
-            f"{dates[0] if len(dates) == 1 else f'{dates[0]} to {dates[-1]}'}."
-        ),
-        "",
-        (
-            f"Tagger `{basis.tagger[:12]}`, reference `{basis.reference[:12]}`, prompts `{basis.prompts[:12]}`: "
-            "figures may be compared only where these are equal, and not with those of the papers."
-        ),
-        "",
-        (
-            "In brackets: intervals of 95 %. They cover prompts and clips, resampled by whole labels; where there are "
-            "several training seeds, the spread of their mean is added. With one seed another training run may lie "
-            "outside. Two figures differ where their intervals do not touch; else the comparison is inconclusive."
-        ),
-        "",
-    ]
+def _section(title: str, lines: Sequence[str]) -> list[str]:
+    """A section, left out where it would be empty."""
+    return [f"## {title}", "", *lines] if lines else []
 
 
 def _cell(outcomes: Outcomes, entry: str, steps: int, kind: Kind) -> str:
@@ -128,19 +96,23 @@ def _cell(outcomes: Outcomes, entry: str, steps: int, kind: Kind) -> str:
 
 
 def _by_steps(outcomes: Outcomes, kind: Kind) -> list[str]:
+    """One figure by methods and steps; nothing where no method has it, as of records of before it was known."""
     steps = outcomes.study.steps
     rows = [
-        [entry.title, *(_cell(outcomes, entry.name, count, kind) for count in steps)]
+        [entry.title, *cells]
         for entry in outcomes.study.methods()
+        if set(cells := [_cell(outcomes, entry.name, count, kind) for count in steps]) != {NOTHING}
     ]
+    if not any(outcomes.figure(e.name, n, kind.name) for e in outcomes.study.methods() for n in steps):
+        return []
     if (real := outcomes.real(kind.name)) is not None:
         rows.append(["real validation clips", kind.show(real), *[""] * (len(steps) - 1)])
-    head = ["method", *(f"{count} step{'s' if count > 1 else ''}" for count in steps)]
+    head = ["method", *(in_steps(count) for count in steps)]
     return [f"### {kind.title}", "", f"{kind.better[0].upper()}{kind.better[1:]}.", "", *table(head, rows)]
 
 
 def _costs(outcomes: Outcomes) -> list[str]:
-    """Training of every entry; seconds with the stages before it."""
+    """Training of every entry, seconds with the stages before it; where nothing was trained, straightness alone."""
     study, rows = outcomes.study, []
     for entry in study.entries:
         mine = [record for (name, _), record in outcomes.trainings.items() if name == entry.name]
@@ -166,27 +138,36 @@ def _costs(outcomes: Outcomes) -> list[str]:
                 str(len(mine)),
                 f"{steps:,}",
                 f"{seconds:.0f}",
-                f"{1000 * seconds / steps:.0f}" if steps else "–",
+                f"{1000 * seconds / steps:.0f}" if steps else NOTHING,
                 " / ".join(sorted({f"{r.relative_cost:.2f}" for r in mine if r.relative_cost is not None}))
-                or "–",
+                or NOTHING,
                 f"{sum(chain) / len(mine):.0f}",
-                ", ".join(losses) or "–",
-                f"{final['validation_velocity_error']:.4f}" if "validation_velocity_error" in final else "–",
+                ", ".join(losses) or NOTHING,
+                f"{final['validation_velocity_error']:.4f}"
+                if "validation_velocity_error" in final
+                else NOTHING,
                 STRAIGHTNESS.show(figure),
-                "; ".join(failures) or "–",
+                "; ".join(failures) or NOTHING,
             ]
         )
     head = [
-        "what", "entry", "seeds", "steps", "seconds", "ms a step", "a step's cost on trial",
+        "what", "entry", "seeds", "steps", "seconds", "ms a step", COST,
         "seconds with its stages", "last losses",
         "velocity error on validation clips", "S(z), lower is straighter", "failed",
     ]  # fmt: skip
-    base = study.entry(study.baseline).title
-    note = (
-        f"Beyond the common start, means over seeds. A step's cost on trial is in steps of “{base}”: where it is "
-        "given, it decided the number of steps, and seconds did not."
-    )
-    return ["## Training", "", note, "", *table(head, rows)]
+    if not any(record.steps or record.failure for record in outcomes.trainings.values()):
+        rows = [[*row[:2], row[-2]] for row in rows if row[-2] != NOTHING]
+        return _section("Straightness", table([*head[:2], head[-2]], rows) if rows else [])
+    filled = [column for column in range(len(head)) if any(row[column] != NOTHING for row in rows)]
+    head, rows = [head[column] for column in filled], [[row[column] for column in filled] for row in rows]
+    note = "Beyond the common start, means over seeds."
+    if COST in head:
+        base = {entry.name: entry.title for entry in study.entries}.get(study.baseline, study.baseline)
+        note += (
+            f" A step's cost on trial is in steps of “{base}”: where it is given, it decided the number of steps, and "
+            "seconds did not."
+        )
+    return _section("Training", [note, "", *table(head, rows)] if rows else [])
 
 
 def record_mean(records: Sequence[TrainingRecord], name: str) -> float:
@@ -196,31 +177,35 @@ def record_mean(records: Sequence[TrainingRecord], name: str) -> float:
 
 
 def _ablation(outcomes: Outcomes, title: str, entries: Sequence[Entry]) -> list[str]:
+    """Variants side by side; nothing while none is judged."""
     few, many = outcomes.study.steps[0], outcomes.study.steps[-1]
-    columns = [
-        *((BY_NAME[name], few) for name in ("frechet", "kl", "top5", "text_score", "ccds")),
-        (BY_NAME["frechet"], many),
-        (BY_NAME["text_score"], many),
-    ]
+    columns = [(BY_NAME[name], few) for name in ("frechet", "kl", "top5", "text_score", "ccds")]
+    if many > few:
+        columns += [(BY_NAME["frechet"], many), (BY_NAME["text_score"], many)]
     rows = [
-        [entry.title, *(_cell(outcomes, entry.name, n, kind) for kind, n in columns)] for entry in entries
+        [entry.title, *cells]
+        for entry in entries
+        if set(cells := [_cell(outcomes, entry.name, n, kind) for kind, n in columns]) != {NOTHING}
     ]
-    head = ["variant", *(f"{kind.title}, {count} step{'s' if count > 1 else ''}" for kind, count in columns)]
-    return [f"### {title}", "", *table(head, rows)]
+    head = ["variant", *(f"{kind.title}, {in_steps(count)}" for kind, count in columns)]
+    return [f"### {title}", "", *table(head, rows)] if rows else []
 
 
 def _findings(outcomes: Outcomes) -> list[str]:
+    """What the papers saw beside what we did; findings of which neither side was judged are left out."""
     study, rows = outcomes.study, []
     for finding in study.findings:
         kind = BY_NAME[finding.figure]
         verdict, first, second = outcomes.verdict(finding)
-        ours = "–"
+        if first is None and second is None:
+            continue
+        ours = NOTHING
         if first is not None and second is not None:
             values = [f"{kind.factor * side.value:.{kind.digits}f}" for side in (first, second)]
             ours = f"{kind.title} {values[0]} against {values[1]}"
             verdict = f"{verdict} ({kind.pair(first, second)})"
         sides = f"`{finding.first}` {finding.relation} `{finding.second}`"
-        rows.append([finding.source, finding.claim, finding.paper or "–", sides, ours, verdict])
+        rows.append([finding.source, finding.claim, finding.paper or NOTHING, sides, ours, verdict])
     head = [
         "paper",
         "what it saw",
@@ -230,4 +215,4 @@ def _findings(outcomes: Outcomes) -> list[str]:
         "agrees / not / inconclusive (intervals)",
     ]
     note = [study.findings_note, ""] if study.findings_note else []
-    return ["## What the papers saw", "", *note, *table(head, rows)] if rows else []
+    return _section("What the papers saw", [*note, *table(head, rows)] if rows else [])

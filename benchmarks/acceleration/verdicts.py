@@ -8,15 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 from scipy.stats import t as student
 
-from benchmarks.acceleration.plan import Finding, Study, parse_side
+from benchmarks.acceleration.plan import FigureName, Finding, Study, parse_side
 from benchmarks.acceleration.records import EvaluationRecord, TrainingRecord
 from edge_tta.errors import DataError
 from edge_tta.evaluate.statistics import Estimate
 
-SIGNED = ("text_score",)
-"""Figures that may be negative."""
+TIME: FigureName = "seconds_per_clip"
+Scale = Literal["plain", "share", "positive"]
+SCALES: dict[str, Scale] = {"text_score": "plain", "top1": "share", "top5": "share"}
+"""On what scale seeds are pooled; distances, divergences and the rest are above 0 by nature."""
 
 Relation = Literal["below", "above", "inconclusive"]
 
@@ -31,27 +34,60 @@ class Pooled:
     seeds: int
 
 
-def pool(estimates: Sequence[Estimate], floor: float = -math.inf) -> Pooled:
+def pool(estimates: Sequence[Estimate], scale: Scale = "plain") -> Pooled:
     """Mean over seeds with an interval of 95 %.
 
     The bootstrap's half-width stays whole, since all seeds share prompts and reference clips; what seeds differ by is
     added in quadrature, as the interval of their mean by Student's t. One seed keeps its own interval, which does not
     tell how much another training run would differ.
 
+    A figure above 0 by nature is pooled by its logarithm: training runs differ by factors, and about the mean of three
+    that differ much Student's interval reaches below 0. Its mean is the geometric one. The interval reaches 0 only
+    where a seed's own does. A figure that is 0 for some seed has no logarithm; it is pooled as it is and cut at 0.
+
     Args:
         estimates: one a seed.
-        floor: what the figure cannot be below, such as 0 for a distance; no interval reaches further.
+        scale: "positive" as above; "plain" as it is, for what may be negative; "share" as it is, cut at 0 and 1, both
+            of which it can be.
     """
-    values = [estimate.value for estimate in estimates]
+    if len(estimates) == 1:
+        return Pooled(estimates[0].value, estimates[0].low, estimates[0].high, 1)
+    ends = [(estimate.value, estimate.low, estimate.high) for estimate in estimates]
+    if scale == "positive" and min(value for value, _, _ in ends) > 0.0:
+        logarithms = [tuple(math.log(end) if end > 0.0 else -math.inf for end in three) for three in ends]
+        value, low, high = (math.exp(end) for end in _pooled(logarithms))
+        return Pooled(value, low, high, len(ends))
+    value, low, high = _pooled(ends)
+    least, most = (-math.inf if scale == "plain" else 0.0), (1.0 if scale == "share" else math.inf)
+    return Pooled(value, max(least, low), min(most, high), len(ends))
+
+
+def _pooled(ends: Sequence[tuple[float, ...]]) -> tuple[float, float, float]:
+    """Mean of values with low and high ends, and the ends about it."""
+    values = [value for value, _, _ in ends]
     mean, count = statistics.fmean(values), len(values)
-    spread = 0.0
-    if count > 1:
-        quantile = float(student.ppf(0.975, count - 1))
-        spread = quantile * statistics.stdev(values) / count**0.5
-    down = statistics.fmean(max(0.0, estimate.value - estimate.low) for estimate in estimates)
-    up = statistics.fmean(max(0.0, estimate.high - estimate.value) for estimate in estimates)
-    low = max(floor, mean - (down**2 + spread**2) ** 0.5)
-    return Pooled(mean, low, mean + (up**2 + spread**2) ** 0.5, count)
+    spread = float(student.ppf(0.975, count - 1)) * statistics.stdev(values) / count**0.5
+    down = statistics.fmean(max(0.0, value - low) for value, low, _ in ends)
+    up = statistics.fmean(max(0.0, high - value) for value, _, high in ends)
+    return mean, mean - math.hypot(down, spread), mean + math.hypot(up, spread)
+
+
+def pool_times(records: Sequence[EvaluationRecord]) -> Pooled | None:
+    """Median and quartiles of all timed clips: how long a clip takes does not depend on the training seed.
+
+    Of older records, which have a mean of a few clips each, it is over these means.
+
+    Returns:
+        None where nothing was timed, or other work ran beside all of it.
+    """
+    alone = [record for record in records if not record.disturbed]
+    values: list[float] = []
+    for record in alone:
+        values += record.times or [record.figures[name].value for name in record.figures if name == TIME]
+    if not values:
+        return None
+    low, middle, high = (float(end) for end in np.percentile(values, [25.0, 50.0, 75.0]))
+    return Pooled(middle, low, high, len({record.seed for record in alone}))
 
 
 def relation(first: Pooled, second: Pooled) -> Relation:
@@ -83,19 +119,22 @@ class Outcomes:
         bases = {record.basis for record in self.evaluations.values()}
         if len(bases) > 1:
             raise DataError(
-                f"the results rest on {len(bases)} different taggers, references, prompt lists or clip lengths; "
-                "keep the lines of one of them"
+                f"the results rest on {len(bases)} different taggers, references, prompt lists, clip lengths or ways "
+                "to count real clips; keep the lines of one of them"
             )
         self.basis = next(iter(bases), None)
 
     def figure(self, entry: str, steps: int, name: str) -> Pooled | None:
         """A figure over all seeds; None where it was not measured."""
-        found = [
-            record.figures[name]
+        records = [
+            record
             for (owner, _, count), record in self.evaluations.items()
-            if owner == entry and count == steps and name in record.figures
+            if owner == entry and count == steps
         ]
-        return pool(found, -math.inf if name in SIGNED else 0.0) if found else None
+        if name == TIME:
+            return pool_times(records)
+        found = [record.figures[name] for record in records if name in record.figures]
+        return pool(found, SCALES.get(name, "positive")) if found else None
 
     def failed(self, entry: str, steps: int) -> bool:
         """Whether an entry has no figures because training or sampling failed."""

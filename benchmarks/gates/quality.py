@@ -76,9 +76,9 @@ def _of_evaluation(data: Any, labels: dict[str, Mapping[str, Any]]) -> list[Qual
         if suite["suite"] == "labels":
             labels[same] = adherence
             title = "label among five, share of the real clips' own"
-            rows.append(
-                QualityFigure(title, RELATIVE_TOP5, "", 2, subject, on, float(suite["relative_top5"]))
-            )
+            relative = suite["relative_top5"]
+            share = None if relative is None else float(relative)
+            rows.append(QualityFigure(title, RELATIVE_TOP5, "", 2, subject, on, share))
         elif suite["suite"] == "paraphrases":
             for key, name in (("top1", "label first"), ("top5", "label among five")):
                 value = None

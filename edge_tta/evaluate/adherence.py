@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from edge_tta.errors import DataError
 from edge_tta.evaluate.spectral import FloatArray, level, mono
-from edge_tta.evaluate.statistics import Estimate, mean_estimate
+from edge_tta.evaluate.statistics import Estimate, share_estimate
 from edge_tta.evaluate.tagger import Tagger, Tags
 
 
@@ -26,16 +26,18 @@ class LabelAdherence:
 
 @dataclass(frozen=True)
 class Adherence:
-    """Label adherence of a set of clips; intervals resample whole labels."""
+    """Label adherence of a set of clips; clips of a label succeed or fail together, for the intervals."""
 
     top1: Estimate
     """Share of clips whose label is ranked first."""
     top5: Estimate
     """Share of clips whose label is among the first five."""
-    top1_by_label: float
-    """Mean over labels of the share per label: every label weighs the same."""
-    top5_by_label: float
     labels: tuple[LabelAdherence, ...]
+    """Label by label, in the order of their names."""
+
+    def worst_first(self) -> list[LabelAdherence]:
+        """Label by label, first those that are least often among the first five, then least often first."""
+        return sorted(self.labels, key=lambda row: (row.top5 / row.n, row.top1 / row.n))
 
 
 def ranks(tags: Tags, labels: Sequence[str], tagger: Tagger) -> npt.NDArray[np.int64]:
@@ -58,8 +60,17 @@ def ranks(tags: Tags, labels: Sequence[str], tagger: Tagger) -> npt.NDArray[np.i
     return np.asarray((order == np.array(own)[:, None]).argmax(axis=1), dtype=np.int64)
 
 
-def adherence(tags: Tags, labels: Sequence[str], tagger: Tagger, generator: np.random.Generator) -> Adherence:
-    """Top-1 and top-5 adherence of clips to one label each."""
+def adherence(
+    tags: Tags, labels: Sequence[str], tagger: Tagger, weights: npt.ArrayLike | None = None
+) -> Adherence:
+    """Top-1 and top-5 adherence of clips to one label each.
+
+    Args:
+        tags: verdicts on the clips.
+        labels: what each should hold.
+        tagger: the judge.
+        weights: what every clip counts for; None for all alike.
+    """
     place = ranks(tags, labels, tagger)
     names = np.asarray(labels)
     rows = []
@@ -67,22 +78,39 @@ def adherence(tags: Tags, labels: Sequence[str], tagger: Tagger, generator: np.r
         mine = place[names == label]
         rows.append(LabelAdherence(label, len(mine), int((mine < 1).sum()), int((mine < 5).sum())))
     return Adherence(
-        top1=mean_estimate(place < 1, generator, groups=names),
-        top5=mean_estimate(place < 5, generator, groups=names),
-        top1_by_label=float(np.mean([row.top1 / row.n for row in rows])),
-        top5_by_label=float(np.mean([row.top5 / row.n for row in rows])),
+        top1=share_estimate(place < 1, groups=names, weights=weights),
+        top5=share_estimate(place < 5, groups=names, weights=weights),
         labels=tuple(rows),
     )
 
 
+def relative_top5(generated: Adherence, real: Adherence) -> float | None:
+    """Top-5 share of generated clips over that of real ones, of the labels that both have, as often as they were made.
+
+    Returns:
+        None without a common label.
+    """
+    ceiling = {row.label: row.top5 / row.n for row in real.labels}
+    rows = [row for row in generated.labels if row.label in ceiling]
+    expected = sum(row.n * ceiling[row.label] for row in rows)
+    return sum(row.top5 for row in rows) / max(1e-9, expected) if rows else None
+
+
 def both_present(
-    tags: Tags, pairs: Sequence[tuple[str, str]], tagger: Tagger, generator: np.random.Generator
+    tags: Tags, pairs: Sequence[tuple[str, str]], tagger: Tagger, weights: npt.ArrayLike | None = None
 ) -> Estimate:
-    """Share of clips with both labels of their pair among the first five; the interval resamples whole pairs."""
+    """Share of clips with both labels of their pair among the first five; clips of a pair succeed or fail together.
+
+    Args:
+        tags: verdicts on the clips.
+        pairs: what each should hold.
+        tagger: the judge.
+        weights: what every clip counts for; None for all alike.
+    """
     first = ranks(tags, [pair[0] for pair in pairs], tagger)
     second = ranks(tags, [pair[1] for pair in pairs], tagger)
     names = [" + ".join(pair) for pair in pairs]
-    return mean_estimate((first < 5) & (second < 5), generator, groups=names)
+    return share_estimate((first < 5) & (second < 5), groups=names, weights=weights)
 
 
 def mix(first: npt.ArrayLike, second: npt.ArrayLike, generator: np.random.Generator) -> FloatArray:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_tta.errors import DataError
+from edge_tta.evaluate.balance import draw_sets, matched_counts
 from edge_tta.evaluate.embedders import Embedder, Heard
 from edge_tta.evaluate.frechet import frechet_estimate
 from edge_tta.evaluate.frechet_limit import frechet_limit
@@ -74,6 +75,8 @@ class Judged:
     labels: tuple[str, ...]
     texts: FloatArray | None = None
     """Vector of every clip's text, [n, D]; None for an embedder without a text side, which then gets no score."""
+    weights: npt.NDArray[np.float64] | None = None
+    """What every clip counts for, [n]; None for all alike."""
 
 
 Kind = Callable[[Judged], Estimate | None]
@@ -91,6 +94,7 @@ def text_score(
     generator: np.random.Generator,
     *,
     groups: npt.ArrayLike | None = None,
+    weights: npt.ArrayLike | None = None,
 ) -> Estimate:
     """CLAP-type score: mean cosine of the embeddings of a sound and of its text, from -1 to 1.
 
@@ -99,6 +103,7 @@ def text_score(
         text: [n, D]; row i belongs to the text of sound i.
         generator: source of the bootstrap.
         groups: prompt or label of every sound; resampled whole.
+        weights: what every sound counts for; None for all alike.
 
     Raises:
         DataError: shapes differ.
@@ -106,7 +111,7 @@ def text_score(
     sounds, texts = unit(audio), unit(text)
     if sounds.ndim != 2 or sounds.shape != texts.shape:
         raise DataError(f"every sound needs its text in the same space: {sounds.shape} and {texts.shape}")
-    return mean_estimate((sounds * texts).sum(axis=1), generator, groups=groups)
+    return mean_estimate((sounds * texts).sum(axis=1), generator, groups=groups, weights=weights)
 
 
 def conditional_diversity(
@@ -147,16 +152,17 @@ def compare(
     Args:
         embedder: names the figures.
         generated: the subject's clips, one label each.
-        real: real validation clips.
+        real: real validation clips of the same labels; their weights are to give labels the shares that they have
+            among the generated clips, and Fréchet distances are of as many clips of each label.
         reference: real training clips both are held against.
         generator: source of the bootstrap and of the choice of equally many clips.
         text_side: recorded.
         frechet: distances of generated and real that were computed already.
     """
     if frechet is None:
-        count = min(len(generated.labels), len(real.labels))
+        counts = matched_counts(generated.labels, real.labels)
         made, found = (
-            clips.heard.embeddings[np.sort(generator.permutation(len(clips.labels))[:count])]
+            clips.heard.embeddings[draw_sets(clips.labels, counts, generator)[0]]
             for clips in (generated, real)
         )
         fixed = reference.heard.embeddings
@@ -166,7 +172,13 @@ def compare(
     # A generator of its own: the intervals of the other figures stay as they were without it.
     own = generator.spawn(1)[0]
     ours, theirs = (
-        frechet_limit(clips.heard.embeddings, reference.heard.embeddings, own, groups=clips.labels)
+        frechet_limit(
+            clips.heard.embeddings,
+            reference.heard.embeddings,
+            own,
+            groups=clips.labels,
+            weights=clips.weights,
+        )
         for clips in (generated, real)
     )
     rows.append((FRECHET_LIMIT, ours, theirs))
@@ -191,7 +203,9 @@ def _kinds(reference: Judged, generator: np.random.Generator) -> dict[str, Kind]
 
     def matched(direction: Direction) -> Kind:
         return lambda clips: _with_labels(
-            clips, reference, partial(matched_divergence, generator=generator, direction=direction)
+            clips,
+            reference,
+            partial(matched_divergence, generator=generator, direction=direction, weights=clips.weights),
         )
 
     return {
@@ -203,12 +217,16 @@ def _kinds(reference: Judged, generator: np.random.Generator) -> dict[str, Kind]
         "inception-type score": lambda clips: (
             None
             if clips.heard.probabilities is None
-            else inception_score(clips.heard.probabilities, generator, groups=clips.labels)
+            else inception_score(
+                clips.heard.probabilities, generator, groups=clips.labels, weights=clips.weights
+            )
         ),
         "text score": lambda clips: (
             None
             if clips.texts is None
-            else text_score(clips.heard.embeddings, clips.texts, generator, groups=clips.labels)
+            else text_score(
+                clips.heard.embeddings, clips.texts, generator, groups=clips.labels, weights=clips.weights
+            )
         ),
         "conditional diversity (CCDS)": lambda clips: conditional_diversity(
             clips.heard.embeddings, clips.prompts, generator

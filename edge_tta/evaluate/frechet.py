@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_tta.errors import DataError
-from edge_tta.evaluate.statistics import Estimate, bootstrap, percentile_interval
+from edge_tta.evaluate.statistics import Estimate, bootstrap
 
 Moments = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 
-def moments(embeddings: npt.ArrayLike) -> Moments:
+def moments(embeddings: npt.ArrayLike, weights: npt.NDArray[np.float64] | None = None) -> Moments:
     """Mean [D] and covariance [D, D] of embeddings [n, D].
+
+    Args:
+        embeddings: [n, D].
+        weights: what every clip counts for, [n], above 0; None for all alike. The covariance is free of bias where
+            clips are drawn independently: weights w that sum to 1 divide it by 1 - sum of w^2, equal ones by 1 - 1/n.
 
     Raises:
         DataError: fewer than two embeddings, or a non-finite value.
@@ -24,7 +29,8 @@ def moments(embeddings: npt.ArrayLike) -> Moments:
         raise DataError(f"a Fréchet distance needs at least two embeddings [n, D], got shape {array.shape}")
     if not np.isfinite(array).all():
         raise DataError("embeddings hold a non-finite value")
-    return array.mean(axis=0), np.cov(array, rowvar=False).reshape(array.shape[1], array.shape[1])
+    mean = array.mean(axis=0) if weights is None else np.average(array, axis=0, weights=weights)
+    return mean, np.cov(array, rowvar=False, aweights=weights).reshape(array.shape[1], array.shape[1])
 
 
 def _square_root(covariance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -57,18 +63,35 @@ def frechet_distance(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
     return distance_of_moments(moments(first), moments(second))
 
 
-def _few_distance(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float:
-    """The same distance where dimensions outnumber clips, without a [D, D] matrix.
+def _few_distance(
+    first: npt.NDArray[np.float64],
+    second: npt.NDArray[np.float64],
+    weights: npt.NDArray[np.float64] | None = None,
+) -> float:
+    """The same distance where dimensions outnumber clips, without a [D, D] matrix; weights are the second set's.
 
     With centred rows A = X / sqrt(n - 1), the trace of (S1 S2)^(1/2) is the sum of the singular values of A1 A2^T.
     """
-    centred = [(x - x.mean(axis=0)) / np.sqrt(len(x) - 1) for x in (first, second)]
+    means, centred = [], []
+    for rows, counts in ((first, None), (second, weights)):
+        shares = np.full(len(rows), 1.0 / len(rows)) if counts is None else counts / counts.sum()
+        means.append(shares @ rows)
+        centred.append(np.sqrt(shares / (1.0 - np.square(shares).sum()))[:, None] * (rows - means[-1]))
     cross = np.linalg.svd(centred[0] @ centred[1].T, compute_uv=False).sum()
     trace = float(np.square(centred[0]).sum() + np.square(centred[1]).sum() - 2.0 * cross)
-    return max(0.0, float(np.sum((first.mean(axis=0) - second.mean(axis=0)) ** 2)) + trace)
+    return max(0.0, float(np.sum((means[0] - means[1]) ** 2)) + trace)
 
 
-def distance_to(reference: npt.ArrayLike, most: int) -> Callable[[npt.NDArray[np.float64]], float]:
+class Distance(Protocol):
+    """The Fréchet distance to a reference."""
+
+    def __call__(
+        self, rows: npt.NDArray[np.float64], weights: npt.NDArray[np.float64] | None = None, /
+    ) -> float:
+        """Of a set [n, D]; ``weights`` as of :func:`moments`."""
+
+
+def distance_to(reference: npt.ArrayLike, most: int) -> Distance:
     """The Fréchet distance of sets [n, D] to one reference [m, D], by the cheaper of two ways.
 
     Args:
@@ -77,27 +100,46 @@ def distance_to(reference: npt.ArrayLike, most: int) -> Callable[[npt.NDArray[np
     """
     other = np.asarray(reference, dtype=np.float64)
     if other.shape[1] > max(most, len(other)):
-        return lambda rows: _few_distance(other, rows)
+        return lambda rows, weights=None: _few_distance(other, rows, weights)
     fixed = moments(other)
     root = _square_root(fixed[1])
-    return lambda rows: _distance(fixed, root, moments(rows))
+    return lambda rows, weights=None: _distance(fixed, root, moments(rows, weights))
 
 
 def frechet_estimate(
-    judged: npt.ArrayLike, reference: npt.ArrayLike, generator: np.random.Generator, *, resamples: int = 100
+    judged: npt.ArrayLike,
+    reference: npt.ArrayLike,
+    generator: np.random.Generator,
+    *,
+    groups: npt.ArrayLike | None = None,
+    resamples: int = 100,
 ) -> Estimate:
     """Fréchet distance with an interval from resampling the judged set (the reference is held fixed).
 
     Resampling repeats clips and so inflates the distance; the replicates are shifted to centre on the figure.
+
+    Args:
+        judged: embeddings [n, D].
+        reference: embeddings [m, D].
+        generator: source of the resampling.
+        groups: label per clip; groups are drawn whole. None where every clip is drawn by itself.
+        resamples: bootstrap replicates.
+
+    Raises:
+        DataError: fewer than two embeddings, a non-finite value, or groups that do not fit.
     """
     array = np.asarray(judged, dtype=np.float64)
     value = frechet_distance(reference, array)
     distance = distance_to(reference, len(array))
-    replicates = np.array(
-        [distance(array[generator.integers(0, len(array), size=len(array))]) for _ in range(resamples)]
+    found = bootstrap(
+        len(array),
+        lambda rows: distance(array[rows]),
+        generator,
+        groups=groups,
+        resamples=resamples,
+        centred=True,
     )
-    low, high = percentile_interval(replicates - replicates.mean() + value)
-    return Estimate(value, max(0.0, low), high, len(array))
+    return Estimate(value, max(0.0, found.low), found.high, found.n)
 
 
 def frechet_in_sets(

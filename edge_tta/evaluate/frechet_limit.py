@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 
 from edge_tta.errors import DataError
-from edge_tta.evaluate.frechet import distance_to
+from edge_tta.evaluate.frechet import Distance, distance_to
 from edge_tta.evaluate.statistics import Estimate
 
 MIN_CLIPS = 40
@@ -20,7 +18,6 @@ BLOCKS = 20
 _NORMAL_95 = 1.96
 
 Floats = npt.NDArray[np.float64]
-Distance = Callable[[Floats], float]
 
 
 def frechet_limit(
@@ -29,6 +26,7 @@ def frechet_limit(
     generator: np.random.Generator,
     *,
     groups: npt.ArrayLike | None = None,
+    weights: npt.ArrayLike | None = None,
 ) -> Estimate | None:
     """Fréchet distance without the bias of few clips (FD infinity).
 
@@ -55,6 +53,7 @@ def frechet_limit(
         generator: source of the subsets.
         groups: label per clip; subsets keep their shares, the interval leaves them out whole. None where every clip
             is drawn by itself.
+        weights: what every clip counts for, above 0; None for all alike. The figure is that of labels in these shares.
 
     Returns:
         The figure, or None for fewer than ``MIN_CLIPS`` clips or two groups.
@@ -69,16 +68,17 @@ def frechet_limit(
         return None
     if not np.isfinite(array).all():
         raise DataError("embeddings hold a non-finite value")
+    counts = None if weights is None else np.asarray(weights, dtype=np.float64)
     distance = distance_to(reference, len(array))
     # The same orders throughout: leaving out a block changes subsets as little as can be.
     orders = np.stack([_stratified_order(labels, generator) for _ in range(DRAWS)])
-    value = _extrapolate(array, orders, distance)
+    value = _extrapolate(array, counts, orders, distance)
     blocks = np.array_split(generator.permutation(known), min(BLOCKS, len(known)))
     replicates = []
     for block in blocks:
         kept = ~np.isin(names, block)
         left = np.stack([order[kept[order]] for order in orders])
-        replicates.append(_extrapolate(array, left, distance))
+        replicates.append(_extrapolate(array, counts, left, distance))
     deviation = np.sqrt((len(blocks) - 1) * np.var(replicates))
     low, high = value - _NORMAL_95 * deviation, value + _NORMAL_95 * deviation
     return Estimate(max(0.0, value), max(0.0, float(low)), max(0.0, float(high)), len(array))
@@ -97,15 +97,19 @@ def _stratified_order(labels: npt.NDArray[np.int64], generator: np.random.Genera
     return by_label[np.argsort(place)]
 
 
-def _extrapolate(array: Floats, orders: npt.NDArray[np.int64], distance: Distance) -> float:
+def _extrapolate(
+    array: Floats, weights: Floats | None, orders: npt.NDArray[np.int64], distance: Distance
+) -> float:
     """Distance at 1/N = 0 of the line through the distances of subsets: the first N of every order."""
+
+    def of(rows: npt.NDArray[np.int64]) -> float:
+        return distance(array[rows], None if weights is None else weights[rows])
+
     count = orders.shape[1]
     inverse = np.linspace(1.0 / count, 1.0 / (SMALLEST_SHARE * count), SIZES)
     sizes = np.unique(np.round(1.0 / inverse).astype(int))
     means = [
-        distance(array[orders[0]])
-        if size == count
-        else float(np.mean([distance(array[order[:size]]) for order in orders]))
+        of(orders[0]) if size == count else float(np.mean([of(order[:size]) for order in orders]))
         for size in sizes
     ]
     _, end = np.polyfit(1.0 / sizes, means, 1)

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_tta.catalog import Clip
 from edge_tta.errors import DataError
-from edge_tta.evaluate.adherence import adherence, both_present, mix
+from edge_tta.evaluate.adherence import adherence, both_present, mix, relative_top5
+from edge_tta.evaluate.balance import draw_sets, label_weights, matched_counts
 from edge_tta.evaluate.clips import balanced, load_clip, read_clips
 from edge_tta.evaluate.codec import stack_tags
 from edge_tta.evaluate.contact_sheet import SheetEntry
@@ -83,9 +85,10 @@ def _judge_clips(
 def _real_mixtures(
     pairs: Sequence[tuple[str, str]], clips: Sequence[Clip], tagger: Tagger, generator: np.random.Generator
 ) -> Estimate | None:
+    """Both labels in mixtures of real clips, pairs in the shares that they have among generated clips."""
     rate = tagger.config.mel.sample_rate
     parts, kept = [], []
-    for pair in pairs:
+    for pair in sorted(set(pairs)):
         first, second = ([clip for clip in clips if clip.label == label] for label in pair)
         options = list(itertools.product(first, second))
         for number in generator.permutation(len(options))[:MIXTURES_PER_PAIR]:
@@ -93,14 +96,7 @@ def _real_mixtures(
             mixture = mix(load_clip(one.path, rate), load_clip(other.path, rate), generator)
             parts.append(tagger.tag([mixture], rate))
             kept.append(pair)
-    return both_present(stack_tags(parts), kept, tagger, generator) if parts else None
-
-
-def _same_size(
-    first: FloatArray, second: FloatArray, generator: np.random.Generator
-) -> tuple[FloatArray, FloatArray]:
-    count = min(len(first), len(second))
-    return tuple(rows[np.sort(generator.permutation(len(rows))[:count])] for rows in (first, second))  # type: ignore[return-value]
+    return both_present(stack_tags(parts), kept, tagger, label_weights(kept, pairs)) if parts else None
 
 
 def evaluate_generator(
@@ -132,7 +128,7 @@ def evaluate_generator(
         The report and pairs for a contact sheet, a real validation clip each.
 
     Raises:
-        DataError: no prompt has a known label, or there are no real clips of the prompted labels.
+        DataError: no prompt has a known label, or there are too few real clips of the prompted labels.
     """
     generator = np.random.default_rng(random_seed)
     rate = tagger.config.mel.sample_rate
@@ -144,8 +140,16 @@ def evaluate_generator(
     held = [clip for clip in clips if clip.split == "val"]
     reference_clips = balanced([c for c in clips if c.split == "train"], single_labels, generator)
     real_clips = [clip for clip in held if clip.label in single_labels]
+    real_labels = [clip.label for clip in real_clips]
     if len(reference_clips) < 2 or len(real_clips) < 2:
         raise DataError(f"{reference_dir}: two train and two val clips of the prompted labels are needed")
+    asked = [p.labels[0] for p in known if len(p.labels) == 1 for _ in range(settings.seeds_per_prompt)]
+    matched = matched_counts(asked, real_labels)
+    if sum(matched.values()) < 2:
+        raise DataError(
+            f"{reference_dir}: two generated and two val clips of the same labels are needed; ask for more seeds, or "
+            "give val clips of more labels"
+        )
 
     judged: list[_Judged] = []
     examples: dict[str, FloatArray] = {}
@@ -170,40 +174,42 @@ def evaluate_generator(
     reference_tags = stack_tags([j.tags for j in references])
     reference_timbre = np.stack([j.timbre for j in references])
     real_tags = stack_tags([j.tags for j in reals])
-    real = adherence(real_tags, [clip.label for clip in real_clips], tagger, generator)
+    real_weights = label_weights(real_labels, asked)
+    real = adherence(real_tags, real_labels, tagger, real_weights)
 
     single = [j for j in judged if len(j.prompt.labels) == 1]
+    # What is held against real clips: sounds of labels that have some.
+    compared = [j for j in single if j.prompt.labels[0] in matched]
     suites = []
     for suite in dict.fromkeys(j.prompt.suite for j in single):
         mine = [j for j in single if j.prompt.suite == suite]
-        figures = adherence(
-            stack_tags([j.tags for j in mine]), [j.prompt.labels[0] for j in mine], tagger, generator
-        )
-        relative = figures.top5.value / max(real.top5.value, 1e-9)
-        suites.append(SuiteFigures(suite, len({j.prompt.text for j in mine}), figures, relative))
+        figures = adherence(stack_tags([j.tags for j in mine]), [j.prompt.labels[0] for j in mine], tagger)
+        texts = {j.prompt.text for j in mine}
+        suites.append(SuiteFigures(suite, len(texts), figures, relative_top5(figures, real)))
 
     double = [j for j in judged if len(j.prompt.labels) == 2]
     two_sounds = None
     if double:
         pairs = [(j.prompt.labels[0], j.prompt.labels[1]) for j in double]
-        ceiling = _real_mixtures(sorted(set(pairs)), held, tagger, generator)
-        both = both_present(stack_tags([j.tags for j in double]), pairs, tagger, generator)
+        ceiling = _real_mixtures(pairs, held, tagger, generator)
+        both = both_present(stack_tags([j.tags for j in double]), pairs, tagger)
         two_sounds = TwoSounds(len({j.prompt.text for j in double}), both, ceiling)
 
     embeddings = stack_tags([j.tags for j in single]).embeddings
-    same_generated, same_real = _same_size(embeddings, real_tags.embeddings, generator)
-    texts, labels = [j.prompt.text for j in single], [j.prompt.labels[0] for j in single]
+    prompts_of, labels = [j.prompt.text for j in single], [j.prompt.labels[0] for j in single]
     reference_labels = [clip.label for clip in reference_clips]
 
     def spread(made: FloatArray, found: FloatArray) -> Diversity | None:
-        return diversity(made, texts, labels, found, reference_labels, generator)
+        return diversity(made, prompts_of, labels, found, reference_labels, generator)
 
     def shared_step(sounds: list[_Judged]) -> SpectralStep | None:
         return largest_step([j.spectrum for j in sounds], rate, np.random.default_rng([random_seed, 3]))
 
     frechet = tuple(
-        frechet_estimate(judged_set, reference_tags.embeddings, generator)
-        for judged_set in (same_generated, same_real)
+        frechet_estimate(
+            vectors[draw_sets(names, matched, generator)[0]], reference_tags.embeddings, generator
+        )
+        for vectors, names in ((embeddings, labels), (real_tags.embeddings, real_labels))
     )
     report = GeneratorReport(
         schema=SCHEMA,
@@ -217,10 +223,12 @@ def evaluate_generator(
         embedding_diversity=spread(embeddings, reference_tags.embeddings),
         timbre_diversity=spread(np.stack([j.timbre for j in single]), reference_timbre),
         skipped_prompts=tuple(p.text for p in prompts if p not in known),
+        labels_without_real=tuple(sorted(set(asked) - set(real_labels))),
         embedders=_all_figures(
             tagger,
             embedders,
-            (single, reals, references),
+            (compared, reals, references),
+            real_weights,
             (frechet[0], frechet[1]),
             # A generator of their own: these figures leave the intervals of the others as they were.
             np.random.default_rng([random_seed, 1]),
@@ -229,9 +237,8 @@ def evaluate_generator(
             stack_tags([j.tags for j in single]),
             [j.prompt for j in single],
             real_tags,
-            [clip.label for clip in real_clips],
+            real_labels,
             tagger,
-            np.random.default_rng([random_seed, 2]),
         ),
         step_generated=shared_step(single),
         step_real=shared_step(references),
@@ -250,23 +257,24 @@ def _all_figures(
     tagger: Tagger,
     embedders: Sequence[Embedder],
     sets: tuple[list[_Judged], list[_Judged], list[_Judged]],
+    real_weights: npt.NDArray[np.float64],
     frechet: tuple[Estimate, Estimate],
     generator: np.random.Generator,
 ) -> tuple[EmbedderFigures, ...]:
-    """Figures of the tagger and of every further embedder on generated, real and reference clips."""
+    """Figures of the tagger and of every further embedder on generated, real (with weights) and reference clips."""
     built_in = TaggerEmbedder(tagger)
     vectors = built_in.label_vectors()
 
-    def clips(heard: Heard, judged: list[_Judged], texts: FloatArray | None, real: bool) -> Judged:
+    def clips(heard: Heard, judged: list[_Judged], texts: FloatArray | None) -> Judged:
         labels = tuple(j.prompt.labels[0] for j in judged)
-        return Judged(heard, labels if real else tuple(j.prompt.text for j in judged), labels, texts)
+        prompts = tuple(j.prompt.text for j in judged) if judged is sets[0] else labels
+        return Judged(heard, prompts, labels, texts, real_weights if judged is sets[1] else None)
 
     own = [
         clips(
             built_in.heard(stack_tags([j.tags for j in judged])),
             judged,
             np.stack([vectors[j.prompt.labels[0]] for j in judged]),
-            judged is not sets[0],
         )
         for judged in sets
     ]
@@ -282,7 +290,6 @@ def _all_figures(
                 stack_heard([j.heard[number] for j in judged]),
                 judged,
                 np.stack([words[j.prompt.text] for j in judged]) if words else None,
-                judged is not sets[0],
             )
             for judged in sets
         ]

@@ -10,10 +10,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from edge_tta.evaluate.adherence import ranks
-from edge_tta.evaluate.statistics import Estimate, mean_estimate
+from edge_tta.evaluate.balance import label_weights
+from edge_tta.evaluate.statistics import Estimate, share_estimate
 from edge_tta.evaluate.suite import Prompt
 from edge_tta.evaluate.tagger import Tagger, Tags
 
@@ -35,12 +34,12 @@ class DigitFigures:
 
 @dataclass(frozen=True)
 class Intelligibility:
-    """Shares of recognised digits. There are ten digits and no others, so intervals do not resample them."""
+    """Shares of recognised digits. There are ten digits and no others, so intervals do not vary them."""
 
     generated: Estimate
-    """Share of generated clips whose digit is recognised; the interval resamples prompts."""
+    """Share of generated clips whose digit is recognised; seeds of one prompt stand or fall together."""
     real: Estimate
-    """The same of real validation recordings, the ceiling; the interval resamples recordings."""
+    """The same of real validation recordings, the ceiling."""
     relative: float
     """The first over the second."""
     chance: float
@@ -59,7 +58,6 @@ def intelligibility(
     real_tags: Tags,
     real_labels: Sequence[str],
     tagger: Tagger,
-    generator: np.random.Generator,
 ) -> Intelligibility | None:
     """Recognition of generated and of real digits; None for a tagger of anything else.
 
@@ -69,7 +67,6 @@ def intelligibility(
         real_tags: verdicts on real recordings.
         real_labels: what is said in each.
         tagger: the judge.
-        generator: source of the bootstrap.
 
     Raises:
         DataError: a label the tagger does not know, or counts that differ.
@@ -86,8 +83,8 @@ def intelligibility(
         wrong = Counter(other for other in mine if other != digit).most_common(1)
         name, count = wrong[0] if wrong else ("", 0)
         rows.append(DigitFigures(digit, len(mine), mine.count(digit), name, count))
-    # Seeds of one prompt stand or fall together.
-    generated = mean_estimate(right, generator, groups=[prompt.text for prompt in prompts])
-    real = mean_estimate(real_right, generator)
+    generated = share_estimate(right, groups=[prompt.text for prompt in prompts])
+    # Digits count as they are asked for, however many recordings there are of each.
+    real = share_estimate(real_right, weights=label_weights(real_labels, said))
     relative = generated.value / max(real.value, 1e-9)
     return Intelligibility(generated, real, relative, 1 / len(tagger.labels), tuple(rows))

@@ -81,11 +81,21 @@ def matched_divergence(
     generator: np.random.Generator,
     *,
     direction: Direction = "reference to generated",
+    weights: npt.ArrayLike | None = None,
 ) -> Estimate | None:
     """The paired divergence where prompts have no clip of their own: mean over all real clips of the same label.
 
     That is the expectation of :func:`paired_divergence` when each clip's partner is drawn from its label. The interval
     resamples whole labels; ``n`` counts generated clips.
+
+    Args:
+        generated: distributions [n, labels].
+        labels: label of every generated clip.
+        reference: distributions [m, labels].
+        reference_labels: label of every real clip.
+        generator: source of the bootstrap.
+        direction: which distribution the divergence is taken of.
+        weights: what every generated clip counts for; None for all alike.
 
     Returns:
         None when no generated clip's label has a reference.
@@ -93,14 +103,17 @@ def matched_divergence(
     made, real = distributions(generated, "generated"), distributions(reference, "reference")
     names, real_names = np.asarray(labels), np.asarray(reference_labels)
     values, kept = [], []
-    for row, label in zip(made, names, strict=True):
+    for place, (row, label) in enumerate(zip(made, names, strict=True)):
         partners = real[real_names == label]
         if len(partners):
             forward = direction == "reference to generated"
             pairs = divergence(partners, row) if forward else divergence(row, partners)
             values.append(float(pairs.mean()))
-            kept.append(label)
-    return mean_estimate(values, generator, groups=kept) if values else None
+            kept.append(place)
+    if not values:
+        return None
+    counts = None if weights is None else np.asarray(weights, dtype=np.float64)[kept]
+    return mean_estimate(values, generator, groups=names[kept], weights=counts)
 
 
 def distribution_divergence(
@@ -133,7 +146,11 @@ def distribution_divergence(
 
 
 def inception_score(
-    probabilities: npt.ArrayLike, generator: np.random.Generator, *, groups: npt.ArrayLike | None = None
+    probabilities: npt.ArrayLike,
+    generator: np.random.Generator,
+    *,
+    groups: npt.ArrayLike | None = None,
+    weights: npt.ArrayLike | None = None,
 ) -> Estimate:
     """exp(mean_i KL(p_i || mean p)), from 1 to the number of labels: high if clips are clear and labels many.
 
@@ -145,14 +162,17 @@ def inception_score(
         probabilities: distributions [n, labels].
         generator: source of the bootstrap.
         groups: label of every clip; resampled whole.
+        weights: what every clip counts for; None for all alike.
     """
     table = distributions(probabilities, "clips")
+    counts = np.ones(len(table)) if weights is None else np.asarray(weights, dtype=np.float64)
     # The mean divergence needs of each clip its entropy alone, which no resampling changes.
     negative_entropy = (table * np.log(np.where(table > 0, table, 1.0))).sum(axis=1)
 
     def figure(index: npt.NDArray[np.int64]) -> float:
-        mean = table[index].mean(axis=0)
-        return float(np.exp(negative_entropy[index].mean() - mean @ np.log(mean + FLOOR)))
+        shares = counts[index] / counts[index].sum()
+        mean = shares @ table[index]
+        return float(np.exp(shares @ negative_entropy[index] - mean @ np.log(mean + FLOOR)))
 
     estimate = bootstrap(len(table), figure, generator, groups=groups, centred=True)
     return dataclasses.replace(estimate, low=min(estimate.value, max(1.0, estimate.low)))

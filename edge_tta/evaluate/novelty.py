@@ -17,15 +17,17 @@ from edge_tta.evaluate.replay import SPEC, Frames, ReplayJudge, course
 from edge_tta.evaluate.report import write_report
 from edge_tta.evaluate.run import file_digest
 from edge_tta.evaluate.spectrogram import Panel, write_sheet
-from edge_tta.evaluate.statistics import Estimate, Spread, bootstrap, spread
+from edge_tta.evaluate.statistics import Estimate, Spread, share_estimate, spread
 from edge_tta.files import make_folder
 
-SCHEMA = 1
+SCHEMA = 2
 SUFFIXES = (".wav", ".flac", ".ogg")
-MIN_SECONDS = 2.0
-"""Shorter training clips are left out: a moment of anything is like a moment of something."""
-SHOWN = 6
-"""Nearest pairs in the picture and the table."""
+BANDS = (2.0, 1.0, 0.5, 0.25)
+"""Training clips are taken together from these seconds up to the next: a moment of anything is like a moment of
+something, so that the scores of short clips are higher by chance and need a mark of their own. Still shorter ones are
+left out: ten frames have no course."""
+SHOWN = 3
+"""Nearest pairs of each band in the picture and the table."""
 SMALL_SHARE = 5.0
 """Percent of new recordings that are nearer than the mark which generated sounds are counted at."""
 
@@ -42,17 +44,14 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class NoveltyReport:
-    """Everything :func:`evaluate_novelty` finds."""
+class Band:
+    """Sounds beside the training clips of about one length; generated and real ones on equal terms."""
 
-    schema: int
-    reference: str
-    """SHA-256 of the metadata of the real clips."""
-    seconds: float
-    """Length that is compared."""
+    shortest: float
+    """Seconds of a training clip, from this."""
+    longest: float | None
+    """Up to this; None without end."""
     training_clips: int
-    left_out: int
-    """Training clips that are too short."""
     generated: Spread
     """Replay score of each sound with the training clip it is most like."""
     real: Spread
@@ -63,6 +62,23 @@ class NoveltyReport:
     """Share of generated sounds that exceed it."""
     nearest: tuple[Pair, ...]
     """The most alike, first the highest score."""
+
+
+@dataclass(frozen=True)
+class NoveltyReport:
+    """Everything :func:`evaluate_novelty` finds."""
+
+    schema: int
+    reference: str
+    """SHA-256 of the metadata of the real clips."""
+    seconds: float
+    """Length of the sounds that are compared; shorter training clips are looked for anywhere within."""
+    training_clips: int
+    """Of all bands."""
+    left_out: int
+    """Training clips that are too short for any."""
+    bands: tuple[Band, ...]
+    """Those that have training clips, the longest first."""
 
 
 Progress = Callable[[str, int, int], Any]
@@ -80,8 +96,8 @@ def evaluate_novelty(
     """Compare sounds with all training clips; writes ``novelty.json``, ``novelty.md`` and ``novelty.png``.
 
     Args:
-        sounds: folder of generated sounds, such as ``audio`` of ``edge-tta evaluate --audio``. What is compared is as
-            long as the shortest of them.
+        sounds: folder of generated sounds, such as ``audio`` of ``edge-tta evaluate --audio``. What is compared of
+            each is as long as the shortest of them.
         reference_dir: folder of real clips with ``metadata.csv``; split ``train`` is what may have been replayed,
             ``val`` the new recordings.
         output_dir: gets the report.
@@ -111,102 +127,136 @@ def evaluate_novelty(
     if not new:
         raise DataError(f"{reference_dir}: no validation clip is as long as the sounds")
     judge = ReplayJudge([view[:, :frames] for view in (*made, *new)])
-    best, nearest, compared, left_out = _nearest(
-        judge, [clip for clip in clips if clip.split == "train"], on_progress
-    )
-    generator = np.random.default_rng(random_seed)
-    ours, theirs = best[: len(made)], best[len(made) :]
-    mark = float(np.percentile(theirs, 100.0 - SMALL_SHARE))
-    order = np.argsort(-ours, kind="stable")[:SHOWN]
+    train = [clip for clip in clips if clip.split == "train"]
+    found = _nearest(judge, train, on_progress)
+    generator, recordings = np.random.default_rng(random_seed), [clip.recording for clip in new_clips]
+    bands, shown = [], []
+    for shortest, best in found.items():
+        ours, theirs = best.scores[: len(made)], best.scores[len(made) :]
+        mark = float(np.percentile(theirs, 100.0 - SMALL_SHARE))
+        order = np.argsort(-ours, kind="stable")[:SHOWN]
+        place = BANDS.index(shortest)
+        bands.append(
+            Band(
+                shortest,
+                BANDS[place - 1] if place else None,
+                best.compared,
+                spread(ours, generator),
+                spread(theirs, generator, groups=recordings),
+                mark,
+                share_estimate(ours > mark),
+                tuple(_pair(paths[row], best.clips[row], ours[row], reference_dir) for row in order),
+            )
+        )
+        shown += [(paths[row], best.clips[row], ours[row]) for row in order]
+    compared = sum(band.training_clips for band in bands)
     report = NoveltyReport(
         SCHEMA,
         file_digest(reference_dir / METADATA_FILE),
         frames * SPEC.hop / rate,
         compared,
-        left_out,
-        spread(ours, generator),
-        spread(theirs, generator, groups=[clip.recording for clip in new_clips]),
-        mark,
-        bootstrap(len(ours), lambda rows: float((ours[rows] > mark).mean()), generator),
-        tuple(_pair(paths[row], nearest[row], ours[row], reference_dir) for row in order),
+        len(train) - compared,
+        tuple(bands),
     )
     write_report(report, novelty_markdown(report), output_dir, "novelty")
     panels = [
         [
-            Panel(f"{paths[row].stem[:24]}, {ours[row]:.2f}", load_clip(paths[row], rate), rate),
-            Panel(f"training: {nearest[row].label}", load_clip(nearest[row].path, rate), rate),
+            Panel(f"{path.stem[:24]}, {score:.2f}", load_clip(path, rate), rate),
+            Panel(f"training: {clip.label}", load_clip(clip.path, rate), rate),
         ]
-        for row in order
+        for path, clip, score in shown
     ]
     write_sheet(panels, output_dir / "novelty.png")
     return report
 
 
-def _nearest(
-    judge: ReplayJudge, clips: Sequence[Clip], on_progress: Progress
-) -> tuple[npt.NDArray[np.float64], list[Clip], int, int]:
-    """Best score and clip of everything the judge holds; clips compared and left out."""
-    best: npt.NDArray[np.float64] = np.zeros(0)
-    nearest: list[Clip] = []
-    left_out = 0
+@dataclass(eq=False)
+class _Best:
+    """Of the training clips of one band: the score of the most alike by sound, and which it is."""
+
+    scores: npt.NDArray[np.float64]
+    clips: list[Clip]
+    compared: int = 0
+
+
+def _nearest(judge: ReplayJudge, clips: Sequence[Clip], on_progress: Progress) -> dict[float, _Best]:
+    """By the shortest length of a band, the longest first: the best of everything the judge holds."""
+    found: dict[float, _Best] = {}
     for number, clip in enumerate(clips, start=1):
         on_progress("comparing training clips", number, len(clips))
         view: Frames = course(load_clip(clip.path, SPEC.sample_rate), SPEC.sample_rate)
-        if view.shape[1] * SPEC.hop < MIN_SECONDS * SPEC.sample_rate:
-            left_out += 1
+        seconds = view.shape[1] * SPEC.hop / SPEC.sample_rate
+        shortest = next((limit for limit in BANDS if seconds >= limit), None)
+        if shortest is None:
             continue
         scores = judge.scores(view)
-        if not nearest:
-            best, nearest = scores, [clip] * len(scores)
-            continue
-        for row in np.flatnonzero(scores > best):
-            nearest[row] = clip
-        best = np.maximum(best, scores)
-    if not nearest:
-        raise DataError(f"no training clip of {MIN_SECONDS:g} s or more")
-    return best, nearest, len(clips) - left_out, left_out
+        best = found.setdefault(shortest, _Best(np.full(len(scores), -np.inf), [clip] * len(scores)))
+        for row in np.flatnonzero(scores > best.scores):
+            best.clips[row] = clip
+        best.scores = np.maximum(best.scores, scores)
+        best.compared += 1
+    if not found:
+        raise DataError(f"no training clip of {BANDS[-1]:g} s or more")
+    return {shortest: found[shortest] for shortest in BANDS if shortest in found}
 
 
 def _pair(sound: Path, clip: Clip, score: float, root: Path) -> Pair:
     return Pair(sound.name, clip.path.relative_to(root).as_posix(), clip.label, round(float(score), 3))
 
 
+def _lengths(band: Band) -> str:
+    """Which training clips, in words."""
+    return (
+        f"of {band.shortest:g} s and more"
+        if band.longest is None
+        else f"{band.shortest:g} to {band.longest:g} s"
+    )
+
+
+def _middle(found: Spread) -> str:
+    return f"{found.median:.3f}, {found.highest:.3f}"
+
+
 def novelty_markdown(report: NoveltyReport) -> str:
     """The report as Markdown."""
 
-    def row(name: str, found: Spread) -> str:
+    def row(band: Band) -> str:
+        share = band.above_mark
         return (
-            f"| {name} | {found.n} | {found.median:.3f} | {found.value:.3f} ({found.low:.3f} to {found.high:.3f}) | "
-            f"{found.highest:.3f} |"
+            f"| {_lengths(band)} | {band.training_clips:,} | {_middle(band.generated)} | {_middle(band.real)} | "
+            f"{band.mark:.3f} | {100 * share.value:.1f} % ({100 * share.low:.1f} to {100 * share.high:.1f}) |"
         )
 
-    share = report.above_mark
+    first, left_out = report.bands[0], ""
+    if report.left_out:
+        share = report.left_out / (report.left_out + report.training_clips)
+        left_out = f"; {report.left_out:,} ({100 * share:.1f} %) shorter than {BANDS[-1]:g} s are left out"
     lines = [
         "# Does it replay its training data?",
         "",
         (
-            f"Every sound is held against {report.training_clips:,} training clips at every shift ({report.left_out} "
-            f"shorter than {MIN_SECONDS:g} s are left out), over {report.seconds:.1f} s. The score is the correlation "
-            "of log-mel spectrograms about the mean of every band: 1 is the same recording, whatever its level and "
-            "timbre. Real validation clips show how alike new recordings are by chance. Reference "
-            f"`{report.reference[:12]}`."
+            f"{first.generated.n} generated sounds and {first.real.n} real validation clips, {report.seconds:.1f} s of "
+            f"each, are held against {report.training_clips:,} training clips at every shift{left_out}. The score is "
+            "the correlation of log-mel spectrograms about the mean of every band: 1 is the same recording, whatever "
+            "its level and timbre. Real validation clips show how alike new recordings are by chance: the more, the "
+            f"shorter a training clip is. Reference `{report.reference[:12]}`."
         ),
-        "",
-        "| most alike training clip | sounds | median score | mean (95 % interval) | highest |",
-        "|---|---|---|---|---|",
-        row("generated", report.generated),
-        row("real validation clips", report.real),
         "",
         (
-            f"{SMALL_SHARE:g} % of the real clips score above {report.mark:.3f}; of the generated ones "
-            f"{100 * share.value:.1f} % ({100 * share.low:.1f} to {100 * share.high:.1f}) do."
+            "| training clips | number | score with the most alike, generated: median, highest | real: median, highest "
+            f"| mark, which {SMALL_SHARE:g} % of the real exceed | generated above it |"
         ),
+        "|---|---|---|---|---|---|",
+        *map(row, report.bands),
         "",
-        "| generated | training clip | its label | score |",
-        "|---|---|---|---|",
+        f"In every row {SMALL_SHARE:g} % of the sounds would be above the mark by chance.",
+        "",
+        "| training clips | generated | training clip | its label | score |",
+        "|---|---|---|---|---|",
         *(
-            f"| {pair.sound} | `{pair.training_clip}` | {pair.label} | {pair.score:.3f} |"
-            for pair in report.nearest
+            f"| {_lengths(band)} | {pair.sound} | `{pair.training_clip}` | {pair.label} | {pair.score:.3f} |"
+            for band in report.bands
+            for pair in band.nearest
         ),
         "",
         "Generated left, the training clip it is most like right:",

@@ -122,18 +122,42 @@ def generator_markdown(report: GeneratorReport) -> str:
     lines += _table(rows)
     if report.intelligibility is not None:
         lines += _intelligibility(report.intelligibility)
+    lines += [
+        (
+            "Labels count for as much in the figures of real validation clips as in those of generated ones, however "
+            "many clips there are of each; Fréchet distances are of as many clips of each label."
+        ),
+        "",
+    ]
+    if report.labels_without_real:
+        names = ", ".join(report.labels_without_real)
+        lines += [f"Without a real validation clip, and so not held against any: {names}.", ""]
     for suite in report.suites:
-        lines.append(f"{suite.suite}: top-5 is {suite.relative_top5:.2f} of the real clips' own.")
+        if suite.relative_top5 is not None:
+            lines.append(f"{suite.suite}: top-5 is {suite.relative_top5:.2f} of the real clips' own.")
     if report.skipped_prompts:
         lines += ["", f"Left out, label unknown to the tagger: {'; '.join(report.skipped_prompts)}."]
     for figures in report.embedders:
         lines += ["", *_embedder(figures)]
     lines += ["", "Real above, generated below:", "", "![contact sheet](contact_sheet.png)", ""]
-    lines += ["| suite | label | clips | ranked first | among five |", "|---|---|---|---|---|"]
+    return "\n".join([*lines, *_labels(report)]) + "\n"
+
+
+def _labels(report: GeneratorReport) -> list[str]:
+    """Which sounds fail: every label of every suite, the worst first, beside its real validation clips."""
+    lines = [
+        "## Label by label, the worst first",
+        "",
+        "| suite | label | clips | ranked first | among five | real validation clips | ranked first | among five |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    real = {row.label: row for row in report.real.labels}
     for suite in report.suites:
-        for row in suite.adherence.labels:
-            lines.append(f"| {suite.suite} | {row.label} | {row.n} | {row.top1} | {row.top5} |")
-    return "\n".join(lines) + "\n"
+        for row in suite.adherence.worst_first():
+            beside = real.get(row.label)
+            theirs = f"{beside.n} | {beside.top1} | {beside.top5}" if beside else "0 | – | –"
+            lines.append(f"| {suite.suite} | {row.label} | {row.n} | {row.top1} | {row.top5} | {theirs} |")
+    return lines
 
 
 def codec_markdown(report: CodecReport) -> str:

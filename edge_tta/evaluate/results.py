@@ -51,8 +51,8 @@ class SuiteFigures:
     suite: str
     prompts: int
     adherence: Adherence
-    relative_top5: float
-    """Top-5 share over that of real validation clips."""
+    relative_top5: float | None
+    """Top-5 share over that of real validation clips, of the labels that have some; None where no label has."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ class TwoSounds:
     both: Estimate
     """Share of generated clips with both labels among the first five."""
     real_mixtures: Estimate | None
-    """The same for mixtures of two real validation clips of equal level; None where there are none."""
+    """The same for mixtures of two real validation clips of equal level, every pair in the share that it has among the
+    prompts; None where there are none."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,13 @@ class GeneratorReport:
     settings: Settings
     suites: tuple[SuiteFigures, ...]
     real: Adherence
-    """Real validation clips of the prompted labels: the ceiling."""
+    """Real validation clips of the prompted labels: the ceiling. Labels count as often as they are asked for, however
+    many clips there are of each."""
     two_sounds: TwoSounds | None
     frechet_generated: Estimate
-    """Generated clips against real training clips of the same labels."""
+    """Generated clips against real training clips, of labels that have real validation clips."""
     frechet_real: Estimate
-    """As many real validation clips against the same reference: the floor."""
+    """As many real validation clips of each label against the same reference: the floor."""
     embedding_diversity: Diversity | None
     timbre_diversity: Diversity | None
     skipped_prompts: tuple[str, ...]
@@ -93,6 +95,8 @@ class GeneratorReport:
     """Of the single-label prompts: the largest step in their mean spectrum."""
     step_real: SpectralStep | None = None
     """The same of the real training clips."""
+    labels_without_real: tuple[str, ...] = ()
+    """Prompted labels that no real validation clip has: they are in no figure that is held against such clips."""
 
 
 @dataclass(frozen=True)

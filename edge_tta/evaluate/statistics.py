@@ -13,6 +13,7 @@ from edge_tta.errors import DataError, MissingExtraError
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
+_UPPER = 0.5 + CONFIDENCE / 2.0
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,7 @@ def bootstrap(
     if groups is None:
         members = [np.array([i], dtype=np.int64) for i in range(count)]
     else:
-        _, inverse = np.unique(np.asarray(groups), return_inverse=True)
-        if inverse.shape != (count,):
-            raise DataError(f"groups need one entry per observation: {inverse.shape[0]} for {count}")
+        inverse = _group_numbers(groups, count)
         members = [np.flatnonzero(inverse == g).astype(np.int64) for g in range(int(inverse.max()) + 1)]
     replicates = []
     for _ in range(resamples):
@@ -86,12 +85,39 @@ def bootstrap(
     return Estimate(value, low, high, count)
 
 
+def _group_numbers(groups: npt.ArrayLike, count: int) -> npt.NDArray[np.int64]:
+    """Groups as 0, 1, ..., one of each observation."""
+    _, inverse = np.unique(np.asarray(groups), return_inverse=True)
+    if inverse.shape != (count,):
+        raise DataError(f"groups need one entry per observation: {inverse.shape[0]} for {count}")
+    return np.asarray(inverse, dtype=np.int64)
+
+
 def mean_estimate(
-    values: npt.ArrayLike, generator: np.random.Generator, *, groups: npt.ArrayLike | None = None
+    values: npt.ArrayLike,
+    generator: np.random.Generator,
+    *,
+    groups: npt.ArrayLike | None = None,
+    weights: npt.ArrayLike | None = None,
 ) -> Estimate:
-    """Mean with its bootstrap interval; shares are means of 0 and 1."""
+    """Mean with its bootstrap interval; shares have one of their own, see :func:`share_estimate`.
+
+    Args:
+        values: [n].
+        generator: source of the resampling.
+        groups: label per observation; groups are drawn whole.
+        weights: what every observation counts for; None for all alike.
+    """
     array = np.asarray(values, dtype=np.float64)
-    return bootstrap(len(array), lambda index: float(array[index].mean()), generator, groups=groups)
+    if weights is None:
+        return bootstrap(len(array), lambda index: float(array[index].mean()), generator, groups=groups)
+    counts = np.asarray(weights, dtype=np.float64)
+    return bootstrap(
+        len(array),
+        lambda index: float(np.average(array[index], weights=counts[index])),
+        generator,
+        groups=groups,
+    )
 
 
 def spread(
@@ -102,6 +128,88 @@ def spread(
     mean = mean_estimate(array, generator, groups=groups)
     middle = float(np.median(array))
     return Spread(mean.value, mean.low, mean.high, mean.n, middle, float(array.min()), float(array.max()))
+
+
+def share_estimate(
+    hits: npt.ArrayLike, *, groups: npt.ArrayLike | None = None, weights: npt.ArrayLike | None = None
+) -> Estimate:
+    """Share of hits with an interval of 95 % that keeps a width where none or all hit.
+
+    A bootstrap repeats what was seen: of labels that all failed it makes 0 to 0, and it covers too seldom near there.
+    This is the interval of Clopper and Pearson (1934) at the number of independent observations that would vary as
+    much as groups do: Korn and Graubard, "Confidence intervals for proportions with small expected number of positive
+    counts estimated from survey data" (Survey Methodology 24, 1998, pages 193 to 201), with their correction for few
+    groups. That number is estimated with two groups more, one that hits and one that does not, as Agresti and Coull
+    ("Approximate is better than exact", 1998) add observations: few hits tell little of how groups vary, and one hit
+    more never narrows the interval to a part of what it was. Where none or all hit it is about the number of groups.
+    Without groups and weights it is :func:`binomial_interval`.
+
+    Args:
+        hits: true or false, [n].
+        groups: label per observation; groups succeed or fail together. None where each is by itself.
+        weights: what every observation counts for; None for all alike.
+
+    Raises:
+        DataError: no observation, or groups that do not fit.
+        MissingExtraError: scipy is not installed.
+    """
+    found = np.asarray(hits, dtype=np.float64)
+    count = len(found)
+    if count < 1:
+        raise DataError("a figure needs at least one observation")
+    if groups is None and weights is None:
+        return binomial_interval(int(found.sum()), count)
+    stats = _distributions()
+    group = _group_numbers(np.arange(count) if groups is None else groups, count)
+    number = int(group.max()) + 1
+    counts = np.ones(count) if weights is None else np.asarray(weights, dtype=np.float64)
+    counts = counts / counts.sum()
+    share, added = float(np.average(found, weights=counts)), 1.0 / number
+    # Of linearised totals, each group's weight times how far it lies off; the two groups more weigh an average one.
+    middle = (share + added) / (1.0 + 2.0 * added)
+    off = [*np.bincount(group, counts * (found - middle)), added * (1.0 - middle), -added * middle]
+    variance = (number + 2) / (number + 1) * np.square(off).sum() / (1.0 + 2.0 * added) ** 2
+    few = stats.t.ppf(_UPPER, max(count - 1, 1)) / stats.t.ppf(_UPPER, max(number - 1, 1))
+    size = min(float(count), middle * (1.0 - middle) / variance * few**2)
+    hit, missed = share * size, (1.0 - share) * size
+    low = float(stats.beta.ppf(1.0 - _UPPER, hit, missed + 1.0)) if found.any() else 0.0
+    high = float(stats.beta.ppf(_UPPER, hit + 1.0, missed)) if not found.all() else 1.0
+    return Estimate(share, low, high, count)
+
+
+def change_estimate(
+    before: npt.ArrayLike, after: npt.ArrayLike, *, groups: npt.ArrayLike | None = None
+) -> Estimate:
+    """Change of a share over pairs with an interval of 95 % that keeps a width where no pair changes.
+
+    The change is the share of pairs gained less that of pairs lost, each with the interval of :func:`share_estimate`;
+    the two are joined by the method of variance estimates recovery with their correlation, that of two outcomes of
+    one trial: Zou and Donner, "Construction of confidence limits about effect measures" (Statistics in Medicine 27,
+    2008).
+
+    Args:
+        before: hits, [n].
+        after: hits of the same observations, [n].
+        groups: label per observation; groups change together.
+
+    Raises:
+        DataError: no observation, or counts that differ.
+        MissingExtraError: scipy is not installed.
+    """
+    was, now = np.asarray(before, dtype=bool), np.asarray(after, dtype=bool)
+    if was.shape != now.shape:
+        raise DataError(f"pairs of observations are compared, got {was.shape} and {now.shape}")
+    gained, lost = (share_estimate(one, groups=groups) for one in (now & ~was, was & ~now))
+    both = gained.value * lost.value
+    correlation = -((both / ((1.0 - gained.value) * (1.0 - lost.value))) ** 0.5) if both else 0.0
+
+    def distance(first: float, second: float) -> float:
+        return float(np.sqrt(first**2 + second**2 - 2.0 * correlation * first * second))
+
+    value = gained.value - lost.value
+    down = distance(gained.value - gained.low, lost.high - lost.value)
+    up = distance(gained.high - gained.value, lost.value - lost.low)
+    return Estimate(value, max(-1.0, value - down), min(1.0, value + up), len(was))
 
 
 def binomial_interval(successes: int, count: int, confidence: float = CONFIDENCE) -> Estimate:
@@ -128,8 +236,13 @@ def sign_test(successes: int, count: int) -> float:
 def _binomial_test(successes: int, count: int) -> Any:
     if not 0 <= successes <= count or count < 1:
         raise DataError(f"{successes} successes of {count} trials have no share")
+    return _distributions().binomtest(successes, count)
+
+
+def _distributions() -> Any:
+    """``scipy.stats``."""
     try:
-        from scipy.stats import binomtest
+        from scipy import stats
     except ImportError as error:
         raise MissingExtraError("eval", "an exact interval of a share") from error
-    return binomtest(successes, count)
+    return stats

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_tta.evaluate.spectral import FloatArray
-from edge_tta.evaluate.statistics import Estimate, bootstrap, mean_estimate
+from edge_tta.evaluate.statistics import Estimate, bootstrap, mean_estimate, share_estimate
 
 SLICE_SECONDS = 0.001
 """Resolution of levels."""
@@ -135,7 +135,7 @@ def transient_figures(onsets: Sequence[Onset], generator: np.random.Generator) -
     return TransientFigures(
         median(before[:, 0]),
         median(before[:, 1]),
-        mean_estimate(echoed, generator, groups=groups),
+        share_estimate(echoed, groups=groups),
         mean_estimate(rise[:, 0], generator, groups=groups),
         mean_estimate(rise[:, 1], generator, groups=groups),
     )

@@ -59,7 +59,7 @@ for line in sys.stdin:
 after it."""
 STRIDE = 13
 """Training writes some 400 times; this many writes lie between two kills that are tried."""
-TIMINGS = {"seconds", "seconds_per_step", "seconds_per_clip", "date", "commit"}
+TIMINGS = {"seconds", "seconds_per_step", "times", "load", "date", "commit"}
 SMALL = PLAN[: PLAN.index("[[ablations]]")].replace("steps = [1, 2]", "steps = [1]")
 """Nothing is compared."""
 

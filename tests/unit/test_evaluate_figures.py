@@ -49,6 +49,17 @@ def test_frechet_refuses_what_has_no_covariance(bad):
         frechet_distance(bad, cloud(10, 4))
 
 
+def test_a_distance_varies_with_whole_groups():
+    groups = np.repeat(np.arange(15), 8)
+    clips = cloud(15, 6, 1)[groups] + 0.1 * cloud(120, 6, 2)
+    alone, grouped = (
+        frechet_estimate(clips, cloud(200, 6, 3), np.random.default_rng(0), groups=names)
+        for names in (None, groups)
+    )
+    assert alone.value == grouped.value and grouped.n == 120
+    assert grouped.high - grouped.low > 1.8 * (alone.high - alone.low)
+
+
 def test_one_set_is_the_distance_itself():
     first, second = cloud(60, 6, 1), cloud(200, 6, 2)
     alone = frechet_estimate(first, second, np.random.default_rng(0))

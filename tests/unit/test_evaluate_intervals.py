@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
+from edge_tta.errors import DataError
 from edge_tta.evaluate.frechet import frechet_change, frechet_distance, frechet_estimate
 from edge_tta.evaluate.label_figures import distribution_divergence, divergence, inception_score
-from edge_tta.evaluate.statistics import Estimate
+from edge_tta.evaluate.statistics import (
+    Estimate,
+    binomial_interval,
+    bootstrap,
+    change_estimate,
+    share_estimate,
+)
 
 REFERENCE = np.random.default_rng(0).standard_normal((2000, 6))
 LABELS = 6
@@ -114,3 +122,84 @@ def test_the_check_itself_sees_a_wrong_width(scale: float) -> None:
 
     with pytest.raises(AssertionError):
         check(0.0, mean)
+
+
+GROUPS = np.repeat(np.arange(30), 4)
+
+
+def hits_of(seed: int, share: float, alike: float) -> np.ndarray:
+    """Hits of thirty labels with four clips each, whose rates follow a beta distribution about the share."""
+    generator = np.random.default_rng(seed)
+    scale = (1.0 - alike) / alike
+    return generator.random(len(GROUPS)) < generator.beta(share * scale, (1.0 - share) * scale, 30)[GROUPS]
+
+
+@pytest.mark.parametrize("alike", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("share", [0.005, 0.03, 0.2, 0.5, 0.99])
+def test_shares_are_covered_near_none_and_all_too(share: float, alike: float) -> None:
+    found = [share_estimate(hits_of(seed, share, alike), groups=GROUPS) for seed in range(150)]
+    assert all(0.0 <= item.low <= item.value <= item.high <= 1.0 and item.low < item.high for item in found)
+    # 0.95 of 150, less two deviations.
+    assert np.mean([item.low <= share <= item.high for item in found]) >= 0.915
+    # Not bought with width: in the middle about that of the bootstrap.
+    if share == 0.5:
+        hits = hits_of(0, share, alike)
+        resampled = bootstrap(
+            len(hits), lambda rows: float(hits[rows].mean()), np.random.default_rng(0), groups=GROUPS
+        )
+        assert found[0].high - found[0].low == pytest.approx(resampled.high - resampled.low, rel=0.25)
+
+
+def test_a_share_of_none_has_the_upper_end_of_as_many_trials_as_groups() -> None:
+    none, every = (share_estimate(np.full(120, hit), groups=GROUPS) for hit in (False, True))
+    trials = binomial_interval(0, 30)
+    assert (none.value, none.low, none.n) == (0.0, 0.0, 120)
+    assert none.high == pytest.approx(trials.high, rel=0.05)
+    assert (every.value, every.high, every.low) == (1.0, 1.0, pytest.approx(1.0 - none.high))
+    ends = [share_estimate(np.arange(120) < hits, groups=GROUPS).high for hits in range(9)]
+    assert all(second > 0.97 * first for first, second in pairwise(ends))
+
+
+def test_a_share_of_single_observations_is_the_exact_one() -> None:
+    for hits in (0, 1, 7, 19, 20):
+        found = [np.arange(20) < hits, np.arange(20)]
+        assert share_estimate(found[0]) == binomial_interval(hits, 20)
+        alone, exact = share_estimate(found[0], groups=found[1]), binomial_interval(hits, 20)
+        assert (alone.low, alone.high) == pytest.approx((exact.low, exact.high), abs=1e-9)
+    one = share_estimate([True, False, True], groups=["a"] * 3)
+    assert one.low < 0.05 and one.high > 0.95
+    with pytest.raises(DataError, match="at least one"):
+        share_estimate([])
+    with pytest.raises(DataError, match="one entry per observation"):
+        share_estimate([True, False], groups=["a"])
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0.002, 0.002), (0.02, 0.1), (0.3, 0.25)])
+def test_changes_are_covered_where_hardly_a_pair_changes_too(gained: float, lost: float) -> None:
+    covered = 0
+    for seed in range(150):
+        generator = np.random.default_rng(seed)
+        rates = generator.dirichlet(2.0 * np.array([gained, lost, 1.0 - gained - lost]), 30)[GROUPS]
+        draw = generator.random(len(GROUPS))
+        won, failed = draw < rates[:, 0], draw > 1.0 - rates[:, 1]
+        before = np.where(won, False, np.where(failed, True, generator.random(len(GROUPS)) < 0.5))
+        found = change_estimate(before, np.where(won | failed, ~before, before), groups=GROUPS)
+        assert found.low < found.value < found.high
+        covered += found.low <= gained - lost <= found.high
+    assert covered >= 0.915 * 150
+
+
+def test_a_change_of_none_is_not_known_exactly() -> None:
+    hits = np.arange(120) < 50
+    found = change_estimate(hits, hits, groups=GROUPS)
+    end = share_estimate(np.zeros(120, dtype=bool), groups=GROUPS).high
+    assert (found.value, found.low, found.high, found.n) == (
+        0.0,
+        pytest.approx(-end),
+        pytest.approx(end),
+        120,
+    )
+    lost = change_estimate(np.ones(120, dtype=bool), np.zeros(120, dtype=bool), groups=GROUPS)
+    assert (lost.value, lost.low) == (-1.0, -1.0) and -1.0 < lost.high < -0.8
+    with pytest.raises(DataError, match="pairs"):
+        change_estimate([True], [True, False])

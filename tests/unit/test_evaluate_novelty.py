@@ -105,6 +105,9 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
         split = "val" if number % 3 == 0 else "train"
         soundfile.write(real / f"{number}.flac", recording(1.0 if number == 1 else 4.0, number), RATE)
         rows.append({"file": f"{number}.flac", "label": "bursts", "split": split})
+    for name, seconds in (*((f"short{number}", 0.7) for number in range(6)), ("tick", 0.1)):
+        soundfile.write(real / f"{name}.flac", recording(seconds, 50 + len(rows)), RATE)
+        rows.append({"file": f"{name}.flac", "label": "knock", "split": "train"})
     with (real / "metadata.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
@@ -113,20 +116,55 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
         soundfile.write(sounds / f"{number}_new.wav", recording(3.0, 100 + number), RATE)
     copied, _ = soundfile.read(real / "7.flac", dtype="float32")
     soundfile.write(sounds / "5_copied.wav", 0.5 * copied[RATE // 2 :][: 3 * RATE], RATE)
+    knock, _ = soundfile.read(real / "short3.flac", dtype="float32")
+    silence = 1e-5 * np.random.default_rng(0).standard_normal(3 * RATE)
+    silence[RATE : RATE + len(knock)] += 0.3 * knock
+    soundfile.write(sounds / "6_knock.wav", silence, RATE)
     return sounds, real
 
 
 def test_the_report_names_the_replay(folders: tuple[Path, Path], tmp_path: Path) -> None:
     sounds, real = folders
     report = evaluate_novelty(sounds, real, tmp_path / "out")
-    assert (report.training_clips, report.left_out, report.generated.n, report.real.n) == (15, 1, 6, 8)
-    first, second = report.nearest[:2]
+    assert (report.training_clips, report.left_out) == (22, 1)
+    assert [(band.shortest, band.longest, band.training_clips) for band in report.bands] == [
+        (2.0, None, 15), (1.0, 2.0, 1), (0.5, 1.0, 6),
+    ]  # fmt: skip
+    assert all((band.generated.n, band.real.n) == (7, 8) for band in report.bands)
+    long, _, short = report.bands
+    first, second = long.nearest[:2]
     assert (first.sound, first.training_clip, first.label) == ("5_copied.wav", "7.flac", "bursts")
     assert first.score > 0.88 > second.score + 0.05
-    assert report.above_mark.value == pytest.approx(1 / 6, abs=0.17)
+    assert long.above_mark.value == pytest.approx(1 / 7, abs=0.17)
+    # A short clip is found within the sound, and held against what new recordings have with short clips.
+    found = short.nearest[0]
+    assert (found.sound, found.training_clip, found.label) == ("6_knock.wav", "short3.flac", "knock")
+    assert found.score > 0.98 > short.mark and short.above_mark.value >= 1 / 7
     assert report.seconds == pytest.approx(3.0, abs=0.1)
     assert (tmp_path / "out" / "novelty.png").stat().st_size > 1000
-    assert "`7.flac`" in (tmp_path / "out" / "novelty.md").read_text(encoding="utf-8")
+    text = (tmp_path / "out" / "novelty.md").read_text(encoding="utf-8")
+    assert "`7.flac`" in text and "| 0.5 to 1 s | 6 |" in text
+    assert "1 (4.3 %) shorter than 0.25 s are left out" in text
+
+
+def test_a_mark_is_that_of_new_recordings_with_the_same_clips(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Sounds that are new recordings themselves: in every band as few lie above the mark as of the others."""
+    sounds, real = folders
+    for path in sounds.iterdir():
+        path.unlink()
+    for number in range(30):
+        soundfile.write(sounds / f"{number}.wav", recording(3.0, 500 + number), RATE)
+    rows = (real / "metadata.csv").read_text(encoding="utf-8").splitlines()
+    for number in range(30):
+        soundfile.write(real / f"more{number}.flac", recording(3.5, 700 + number), RATE)
+        rows.append(f"more{number}.flac,bursts,val")
+    (real / "metadata.csv").write_text("\n".join(rows), encoding="utf-8")
+    report = evaluate_novelty(sounds, real, tmp_path / "out")
+    for band in report.bands:
+        assert band.above_mark.low <= 0.05 <= band.above_mark.high
+        assert band.generated.median == pytest.approx(band.real.median, abs=0.1)
 
 
 def test_the_verb_prints_the_report(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -135,7 +173,7 @@ def test_the_verb_prints_the_report(folders: tuple[Path, Path], tmp_path: Path) 
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert found["schema"] == 1 and found["nearest"][0]["training_clip"] == "7.flac"
+    assert found["schema"] == 2 and found["bands"][0]["nearest"][0]["training_clip"] == "7.flac"
     assert json.loads((tmp_path / "out" / "novelty.json").read_text(encoding="utf-8")) == found
 
 

@@ -20,6 +20,7 @@ from edge_tta.evaluate.adherence import adherence, both_present, mix, ranks
 from edge_tta.evaluate.clips import load_clip, read_clips
 from edge_tta.evaluate.codec import codec_figures
 from edge_tta.evaluate.spectral import level
+from edge_tta.evaluate.statistics import share_estimate
 from edge_tta.evaluate.suite import Prompt, read_prompts
 from edge_tta.evaluate.tagger import (
     Tagger,
@@ -245,17 +246,16 @@ def test_adherence_counts_ranks():
     logits[3, 1] = 1.0  # b first
     tags = Tags(np.zeros((4, 2), dtype=np.float32), logits)
     assert ranks(tags, ["a", "a", "a", "b"], judge).tolist() == [0, 6, 4, 0]
-    found = adherence(tags, ["a", "a", "a", "b"], judge, np.random.default_rng(0))
+    found = adherence(tags, ["a", "a", "a", "b"], judge)
     assert found.top1.value == 0.5
     assert found.top5.value == 0.75
-    assert found.top1_by_label == pytest.approx((1 / 3 + 1) / 2)
     assert [(row.label, row.n, row.top1, row.top5) for row in found.labels] == [
         ("a", 3, 1, 2),
         ("b", 1, 1, 1),
     ]
-    both = both_present(
-        tags, [("a", "g"), ("b", "c"), ("b", "c"), ("a", "b")], judge, np.random.default_rng(0)
-    )
+    rows = adherence(tags, ["a", "g", "a", "b"], judge).worst_first()
+    assert [(row.label, row.top5 / row.n) for row in rows] == [("g", 0.0), ("a", 1.0), ("b", 1.0)]
+    both = both_present(tags, [("a", "g"), ("b", "c"), ("b", "c"), ("a", "b")], judge)
     assert both.value == 0.75
 
 
@@ -313,6 +313,24 @@ def test_perfect_codec_costs_nothing_and_noise_costs_everything(folder, tagger):
     assert ruined.log_mel.value > 0.3
     with pytest.raises(DataError, match="44099 samples"):
         codec_figures(lambda samples: samples[:-1], clips, tagger, noise)
+
+
+def test_a_codec_that_fails_on_one_label_is_judged_by_labels(folder, tagger):
+    """A third of 15 clips fail, all of one label: clips of these would fail alike, other labels may not."""
+    clips = read_clips(folder, ["val"])
+    labels, noise = (clip.label for clip in clips), np.random.default_rng(0)
+
+    def fails_on_hiss(samples):
+        gain = 0.5 if next(labels) == "hiss" else 0.0
+        return (samples + gain * noise.standard_normal(len(samples))).astype(np.float32)
+
+    found = codec_figures(fails_on_hiss, clips, tagger, np.random.default_rng(0)).figures
+    # None of three labels drawn is the one in 8 of 27 draws; of 15 clips drawn singly, hardly ever.
+    assert found.log_mel.low == found.multi_resolution_stft.low == 0.0 < found.log_mel.value
+    assert found.frechet.low == 0.0 < found.frechet.value
+    names = [clip.label for clip in clips]
+    hits = ranks(tagger.tag([load_clip(clip.path, RATE) for clip in clips], RATE), names, tagger) < 1
+    assert found.original_top1 == share_estimate(hits, groups=names)
 
 
 def test_evaluate_codec_writes_its_report(folder, trained, tmp_path):
@@ -383,6 +401,59 @@ def test_evaluate_generator_tells_a_good_one_from_a_collapsed_one(folder, tagger
     text = run.generator_markdown(report)
     assert "plain: label among five" in text
     assert "a yodel" in text
+
+
+def test_real_clips_count_by_label_however_many_there_are(tagger, tmp_path):
+    """Six of hiss that are right and one of clicks that is not: two labels of three, not seven clips of eight."""
+    generator = np.random.default_rng(3)
+    clips = [("train", label, label) for label in (*LABELS, "drone") for _ in range(3)]
+    clips += [("val", "hiss", "hiss")] * 6 + [("val", "deep hum", "deep hum"), ("val", "clicks", "hiss")]
+    with open(tmp_path / "metadata.csv", "w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["file", "label", "split"])
+        for number, (split, label, sound) in enumerate(clips):
+            soundfile.write(tmp_path / f"{number}.wav", make_sound(sound, generator), RATE)
+            writer.writerow([f"{number}.wav", label, split])
+    reals = [load_clip(clip.path, RATE) for clip in read_clips(tmp_path, ["val"])]
+    names = [label for _, label, _ in clips[12:]]
+    hits = ranks(tagger.tag(reals, RATE), names, tagger) < 1
+    expected = np.mean([hits[:6].mean(), hits[6], hits[7]])
+    assert abs(expected - hits.mean()) > 0.1
+
+    def make(prompt, seed):
+        return make_sound(prompt.labels[0], np.random.default_rng(seed))
+
+    settings = run.Settings(4, 1.0, 1, None, "fp32", 0)
+    provenance = run.Provenance("e", "r", "p", "made up", None)
+    prompts = [Prompt(label, (label,), "plain") for label in LABELS]
+    report, _ = run.evaluate_generator(make, prompts, tmp_path, tagger, settings, provenance)
+    assert report.real.top1.value == pytest.approx(expected)
+    # Of four and six, four and one, four and one: two, one and one.
+    assert report.frechet_generated.n == report.frechet_real.n == 4
+    assert report.labels_without_real == ()
+    text = run.generator_markdown(report)
+    assert "Labels count for as much" in text and "Without a real validation clip" not in text
+
+    table = text[text.index("## Label by label") :].splitlines()[4:]
+    cells = {row.split(" | ")[1]: row for row in table}
+    assert list(cells) == [row.label for row in report.suites[0].adherence.worst_first()]
+    beside = f"| 6 | {hits[:6].sum()} | "
+    assert beside in cells["hiss"] and "| 1 | " in cells["clicks"]
+
+    rows = [line for line in (tmp_path / "metadata.csv").read_text().splitlines() if "clicks,val" not in line]
+    (tmp_path / "metadata.csv").write_text("\n".join(rows))
+    fewer, _ = run.evaluate_generator(make, prompts, tmp_path, tagger, settings, provenance)
+    assert fewer.labels_without_real == ("clicks",)
+    assert fewer.suites[0].adherence.top1.n == 12
+    # What is beside real clips holds no clicks either.
+    assert fewer.embedders[0].get("KL of labels, reference to clip").generated.n == 8
+    text = run.generator_markdown(fewer)
+    assert "not held against any: clicks." in text and "| plain | clicks | 4 |" in text
+    assert "| 0 | – | – |" in text
+    with pytest.raises(DataError, match="ask for more seeds"):
+        run.evaluate_generator(
+            make, prompts[2:], tmp_path, tagger, dataclasses.replace(settings, seeds_per_prompt=1), provenance
+        )
 
 
 def test_evaluate_bundle_asks_the_runtime_and_writes_its_report(folder, trained, tmp_path, monkeypatch):

@@ -224,7 +224,7 @@ def test_seeds_of_one_prompt_are_resampled_together() -> None:
     tags = judge.tag(sounds[::50], RATE)
     tags = Tags(np.repeat(tags.embeddings, 50, axis=0), np.repeat(tags.logits, 50, axis=0))
     real = judge.tag([spoken(digit) for digit in DIGITS], RATE)
-    found = intelligibility(tags, prompts, real, DIGITS, judge, default_rng(0))
+    found = intelligibility(tags, prompts, real, DIGITS, judge)
     assert found is not None and found.generated.value == 0.5 and found.generated.n == 500
     assert found.generated.high - found.generated.low > 0.4
 
@@ -233,7 +233,7 @@ def test_a_tagger_of_sounds_finds_no_intelligibility() -> None:
     labels = (*DIGITS[:9], "rain")
     judge = Tagger(build_network(10, SMALL), labels, SMALL, "judge")
     tags = Tags(np.zeros((1, 2), dtype=np.float32), np.zeros((1, 10), dtype=np.float32))
-    assert intelligibility(tags, PROMPTS[:1], tags, ["zero"], judge, default_rng(0)) is None
+    assert intelligibility(tags, PROMPTS[:1], tags, ["zero"], judge) is None
 
 
 def test_recipes_of_speech_keep_to_themselves() -> None:

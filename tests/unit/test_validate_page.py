@@ -244,7 +244,7 @@ def test_the_page_of_an_evaluations_sounds_plays_them(tmp_path: Path, page: Page
     for seed, prompt in enumerate([*prompts, prompts[0]]):
         first.add(prompt, seed, Audio(noise[seed], 44100))
     assert [one.seed for one in first.exhibits] == [0, 1, 2]
-    real = adherence(tagger.tag(list(noise[:2]), 44100), ["rain", "bell"], tagger, np.random.default_rng(0))
+    real = adherence(tagger.tag(list(noise[:2]), 44100), ["rain", "bell"], tagger)
     report = SimpleNamespace(
         settings=Settings(2, 1.0, 1, None, "int8", 0),
         provenance=Provenance(tagger.digest, "", None, "toy", "0" * 64),
