@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from edge_tta.train.guards import DivergenceGuard, FiniteGuard
 from edge_tta.train.log import RunLog
 from edge_tta.train.loop_config import LoopConfig, learning_rate
 from edge_tta.train.processes import Processes
-from edge_tta.train.progress import Progress
+from edge_tta.train.progress import Pace, Progress
 from edge_tta.train.signals import on_stop_signal
 from edge_tta.train.stage import Stage
 from edge_tta.train.tensors import load_optimisers, load_weights, optimiser_tensors, weight_tensors
@@ -85,6 +84,7 @@ class Trainer:
         """The signal that this process was asked to stop by."""
         self._window: dict[str, list[float]] = {}
         """Values since the last record of the log."""
+        self._pace = Pace()
 
     def train(self) -> None:
         """Train to the configured number of steps, from wherever the run is.
@@ -107,20 +107,22 @@ class Trainer:
 
     def _run(self) -> None:
         config, main = self.config, self.processes.is_main
-        started, first = time.monotonic(), self.step
+        self._pace, first = Pace(), self.step
         log = RunLog(self.directory / "log.jsonl", self.step) if main else None
         while self.step < config.steps and not self.stopped:
-            for name, value in self.train_step().items():
+            with self._pace.step():
+                found = self.train_step()
+            for name, value in found.items():
                 self._window.setdefault(name, []).append(value)
             done = self.step == config.steps
             if self.step % config.log_every == 0 or done:
-                per_step = (time.monotonic() - started) / (self.step - first)
                 means = {name: sum(values) / len(values) for name, values in self._window.items()}
                 self._window.clear()
                 if log is not None:
-                    log.write({"step": self.step, "seconds_per_step": per_step, **means})
-                    left = per_step * (config.steps - self.step)
-                    self._tell(Progress(self.step, config.steps, per_step, left, means))
+                    values = {"learning_rate": learning_rate(config, self.step - 1), **means}
+                    per_step = self._pace.seconds_per_step
+                    log.write({"step": self.step, "seconds_per_step": per_step, **values})
+                    self._tell(values, per_step)
             if log is not None and (
                 done or (config.validate_every and self.step % config.validate_every == 0)
             ):
@@ -131,9 +133,10 @@ class Trainer:
         if main and self.stopped and self.step > first and self.step % config.checkpoint_every:
             self.save()
 
-    def _tell(self, progress: Progress) -> None:
+    def _tell(self, values: dict[str, float], per_step: float = 0.0) -> None:
         if self.on_progress is not None:
-            self.on_progress(progress)
+            left = self._pace.left(self.config.steps - self.step)
+            self.on_progress(Progress(self.step, self.config.steps, per_step, left, values))
 
     def _numbers(self) -> list[int]:
         """Batch numbers of this process in this step."""
@@ -221,7 +224,7 @@ class Trainer:
             figures = self.stage.validate()
             if figures:
                 log.write({"step": self.step, "validation": figures})
-                self._tell(Progress(self.step, self.config.steps, 0.0, 0.0, figures))
+                self._tell(figures)
             try:
                 self.stage.sample(self.directory / "samples" / f"step-{self.step:08d}")
             except (OSError, OutputError) as error:

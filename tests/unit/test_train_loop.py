@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from edge_tta.errors import ConfigError, TrainingError
-from edge_tta.train import checkpoint
+from edge_tta.train import checkpoint, progress
 from edge_tta.train.checkpoint import complete_checkpoints, newest_run_state
 from edge_tta.train.ema import MovingAverage
 from edge_tta.train.guards import DivergenceGuard
@@ -23,6 +23,7 @@ from edge_tta.train.log import RunLog
 from edge_tta.train.loop import STREAM, Trainer
 from edge_tta.train.loop_config import LoopConfig, learning_rate
 from edge_tta.train.processes import Processes
+from edge_tta.train.progress import Progress
 
 
 class Line:
@@ -138,6 +139,44 @@ def test_a_resumed_run_leaves_the_log_of_a_whole_one(tmp_path: Path, stop: int) 
         logs.append([{k: v for k, v in record.items() if k != "seconds_per_step"} for record in records])
     assert logs[0] == logs[1]
     assert [record["step"] for record in logs[0]] == [4, 5, 8, 10, 12, 12]
+
+
+class TimedLine(Line):
+    """A step takes 2 s by a clock of its own, validation 30 s."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        self.now += 2.0
+        return super().batch(step)
+
+    def validate(self) -> dict[str, float]:
+        self.now += 30.0
+        return super().validate()
+
+
+def test_steps_are_timed_alone_and_what_is_left_with_all_between_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, told = TimedLine(), list[Progress]()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: stage.now)
+    Trainer(stage, config(20, log_every=5, validate_every=10), tmp_path, on_progress=told.append).train()
+    assert [each.step for each in told] == [5, 10, 10, 15, 20, 20]
+    # Reports on validation are told apart by it.
+    assert [each.seconds_per_step for each in told] == [2.0, 2.0, 0.0, 2.0, 2.0, 0.0]
+    assert [each.eta_seconds for each in told] == [30.0, 20.0, 50.0, 20.0, 0.0, 0.0]
+
+
+def test_log_and_progress_have_the_learning_rate_of_the_last_step(tmp_path: Path) -> None:
+    settings, told = config(20, log_every=5, validate_every=0), list[Progress]()
+    Trainer(Line(), settings, tmp_path, on_progress=told.append).train()
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    found = [record["learning_rate"] for record in records if "validation" not in record]
+    assert found == [learning_rate(settings, step) for step in (4, 9, 14, 19)]
+    assert [each.values["learning_rate"] for each in told if each.seconds_per_step] == found
 
 
 def test_training_learns(tmp_path: Path) -> None:
