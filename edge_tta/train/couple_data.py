@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_tta.config import dict_digest
 from edge_tta.errors import DataError
 from edge_tta.flow.couple_store import CoupleSet, digest_of
 from edge_tta.flow.couples import Couples
@@ -67,6 +68,8 @@ class CoupleData(CaptionFeatures):
         if not shards:
             raise DataError(f"{folder}: holds no couples; make them with edge-tta couples")
         self.stored = CoupleSet(shards)
+        self.digest = dict_digest({"documents": self.stored.documents})
+        """SHA-256 of what the couples are and were made with."""
         for path, document in zip(shards, self.stored.documents, strict=True):
             for key, what in ((CODEC, "codec"), (TEXT_ENCODER, "text encoder")):
                 found = document.get("origin", {}).get(key, "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from edge_tta.errors import OutputError, TrainingError
 from edge_tta.train.batches import to_device
 from edge_tta.train.checkpoint import RunState, newest_run_state, require_fit, save_bad_batch, save_run_state
+from edge_tta.train.definition import Definition
 from edge_tta.train.ema import MovingAverage
 from edge_tta.train.guards import DivergenceGuard, FiniteGuard
 from edge_tta.train.log import RunLog
@@ -37,7 +38,7 @@ class Trainer:
         stage: what to train.
         config: loop settings.
         directory: run directory; checkpoints, logs and samples go there.
-        digest: digest of the recipe; a checkpoint of another recipe is refused.
+        settings: what decides what is learnt; a checkpoint of a run with others is refused (``Definition``).
         on_progress: called every ``log_every`` steps, in the main process.
         processes: this process among its peers; found out if None.
     """
@@ -47,11 +48,12 @@ class Trainer:
         stage: Stage,
         config: LoopConfig,
         directory: Path,
-        digest: str = "",
+        settings: Mapping[str, Any] | None = None,
         on_progress: Callable[[Progress], Any] | None = None,
         processes: Processes | None = None,
     ) -> None:
-        self.stage, self.config, self.directory, self.digest = stage, config, directory, digest
+        self.stage, self.config, self.directory = stage, config, directory
+        self.definition = Definition(settings or {}, stage.origin())
         self.on_progress = on_progress
         self.processes = processes or Processes(config.device)
         self.device = self.processes.device
@@ -247,7 +249,7 @@ class Trainer:
     def state(self) -> RunState:
         """Everything needed to go on exactly. Random draws are functions of the step and need no state."""
         plain = {
-            "digest": self.digest,
+            **self.definition.plain(),
             "bad_steps": self._finite.bad,
             "guards": {name: guard.state() for name, guard in self._guards.items()},
             "window": {name: list(values) for name, values in self._window.items()},
@@ -273,7 +275,7 @@ class Trainer:
         Nothing is touched unless all of it fits.
 
         Raises:
-            TrainingError: no checkpoint can be read, or it belongs to another recipe or model.
+            TrainingError: no checkpoint can be read, or it belongs to a run of another definition, length or model.
         """
         state = newest_run_state(self.directory / "checkpoints")
         steps = self.processes.average([float(state.step if state is not None else 0)])[0]
@@ -281,10 +283,13 @@ class Trainer:
             raise TrainingError("the processes see different checkpoints; they need a common run directory")
         if state is None:
             return False
-        if state.plain.get("digest") != self.digest:
-            raise TrainingError(
-                f"{self.directory} belongs to another recipe; choose another output directory"
-            )
+        if changed := self.definition.require_settings(state.plain, self.directory):
+            logger.info("%s goes on with %s", self.directory, changed)
+        if state.step > self.config.steps:
+            raise TrainingError(f"{self.directory} is at step {state.step}, beyond {self.config.steps} steps")
+        # What a finished run has written may be what it learnt from.
+        if state.step < self.config.steps:
+            self.definition.require_origin(state.plain, self.directory)
         own = self.state()
         require_fit("weights", state.weights, own.weights)
         require_fit("average", state.average, own.average)

@@ -103,8 +103,8 @@ class Recipe:
         parts = {"envelope": "codec", "text_wordings": "text_encoder", "tagger": None}
         return parts.get(self.stage, self.stage)
 
-    def digest(self) -> str:
-        """Identifies the recipe in checkpoints."""
+    def settings(self) -> dict[str, Any]:
+        """Plain settings as checkpoints keep them: of younger ones those that change something."""
         plain = to_dict(self)
         for (table, name), default in LATER_SETTINGS.items():
             if plain[table] is not None and plain[table][name] == default:
@@ -112,7 +112,11 @@ class Recipe:
         for younger in ("envelope", "text_wordings"):
             if plain[younger] is None:
                 del plain[younger]
-        return dict_digest(plain)
+        return plain
+
+    def digest(self) -> str:
+        """Identifies the recipe."""
+        return dict_digest(self.settings())
 
 
 def _folder() -> Any:

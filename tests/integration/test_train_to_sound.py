@@ -315,13 +315,14 @@ def test_resume_of_a_recipe_needs_to_be_asked_for(workshop: Path) -> None:
     with pytest.raises(ConfigError, match="--resume"):
         run_recipe("codec", common, output=workshop / "runs" / "codec")
     record = (workshop / "runs" / "codec" / "recipe.json").read_bytes()
-    with pytest.raises(TrainingError, match="another recipe"):
-        run_recipe(
-            "codec", [*common, "loop.learning_rate=7e-4"], output=workshop / "runs" / "codec", resume=True
-        )
+    # Told before any data are looked for: the folder is not there.
+    refused = [*common, "loop.learning_rate=7e-4", f"data.folder={workshop / 'nowhere'}"]
+    with pytest.raises(TrainingError, match=r"loop\.learning_rate 0\.0007 \(was 0\.0008\);"):
+        run_recipe("codec", refused, output=workshop / "runs" / "codec", resume=True)
     # What was refused leaves no trace: this is the one readable record of how the run was made.
     assert (workshop / "runs" / "codec" / "recipe.json").read_bytes() == record
-    again = run_recipe("codec", common, output=workshop / "runs" / "codec", resume=True)
+    harmless = [*common, "loop.log_every=1", "loop.checkpoint_every=3"]
+    again = run_recipe("codec", harmless, output=workshop / "runs" / "codec", resume=True)
     assert again["finished"] and again["step"] == 4
 
 

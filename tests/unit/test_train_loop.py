@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from edge_tta.config import to_dict
 from edge_tta.errors import ConfigError, TrainingError
 from edge_tta.train import checkpoint, progress
 from edge_tta.train.checkpoint import complete_checkpoints, newest_run_state
@@ -34,6 +35,10 @@ class Line:
             torch.manual_seed(0)
             self.model, self.other = nn.Linear(3, 1), nn.Linear(3, 1)
         self.bad_steps, self.count = bad_steps, groups
+        self.data = "a" * 64
+
+    def origin(self) -> dict[str, str]:
+        return {"data": self.data}
 
     def modules(self) -> dict[str, nn.Module]:
         return {"model": self.model, "other": self.other}
@@ -253,10 +258,44 @@ def test_when_no_checkpoint_can_be_read_nothing_is_started_over_silently(tmp_pat
         Trainer(Line(), config(10), tmp_path).resume()
 
 
-def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
-    Trainer(Line(), config(5), tmp_path, digest="a").train()
-    with pytest.raises(TrainingError, match="another recipe"):
-        Trainer(Line(), config(5), tmp_path, digest="b").resume()
+def test_a_checkpoint_of_other_settings_is_refused_by_their_names(tmp_path: Path) -> None:
+    Trainer(Line(), config(5), tmp_path, {"loop": {"seed": 1}}).train()
+    again = Trainer(Line(), config(5), tmp_path, {"loop": {"seed": 2}})
+    before = snapshot(again)
+    with pytest.raises(TrainingError, match=r"other settings: loop\.seed 2 \(was 1\);"):
+        again.resume()
+    assert again.step == 0 and same(before, snapshot(again))
+
+
+def test_a_run_goes_on_with_what_it_has_learnt_from_alone(tmp_path: Path) -> None:
+    first = Trainer(Line(), config(10), tmp_path)
+    for _ in range(5):
+        first.train_step()
+    first.save()
+    other = Line()
+    other.data = "b" * 64
+    with pytest.raises(TrainingError, match="has learnt from another data so far"):
+        Trainer(other, config(10), tmp_path).resume()
+    # Nothing is left to learn: what a run has written may be what it learnt from.
+    assert Trainer(other, config(5), tmp_path).resume()
+
+
+def test_a_constant_learning_rate_lets_a_run_become_longer_and_ends_as_one_that_always_was(
+    tmp_path: Path,
+) -> None:
+    def trainer(steps: int, folder: str) -> Trainer:
+        settings = config(steps, final_learning_rate=1.0, checkpoint_every=7)
+        return Trainer(Line(), settings, tmp_path / folder, {"loop": to_dict(settings)})
+
+    trainer(12, "parts").train()
+    longer = trainer(20, "parts")
+    assert longer.resume() and longer.step == 12
+    longer.train()
+    whole = trainer(20, "whole")
+    whole.train()
+    assert same(snapshot(whole), snapshot(longer))
+    with pytest.raises(TrainingError, match="is at step 20, beyond 15 steps"):
+        trainer(15, "parts").resume()
 
 
 def test_a_full_disk_does_not_end_training(

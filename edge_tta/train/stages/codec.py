@@ -118,6 +118,10 @@ class CodecStage:
         """Whether a discriminator is trained."""
         return self.config.adversarial_weight > 0 or self.config.feature_weight > 0
 
+    def origin(self) -> dict[str, str]:
+        """The clips."""
+        return {"data": self.cache.digest}
+
     def modules(self) -> dict[str, nn.Module]:
         """Codec and, when adversarial, discriminator."""
         return {"codec": self.codec, **({"discriminator": self.discriminator} if self.adversarial else {})}

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from edge_tta.config import ModelConfig
+from edge_tta.config import ModelConfig, dict_digest
 from edge_tta.errors import ConfigError
+from edge_tta.flow.couple_store import weights_digest
 from edge_tta.flow.objectives.alpha_flow import AlphaFlow
 from edge_tta.flow.objectives.arc import Arc
 from edge_tta.flow.objectives.dmd2 import Dmd2
@@ -30,7 +31,7 @@ from edge_tta.model.layers import seeded_dropout
 from edge_tta.model.scheme import StageScheme
 from edge_tta.noise import gaussian_noise
 from edge_tta.train.batches import to_device
-from edge_tta.train.couple_data import CoupleBatch, CoupleData
+from edge_tta.train.couple_data import CODEC, TEXT_ENCODER, CoupleBatch, CoupleData, origin_of
 from edge_tta.train.frozen import FrozenParts
 from edge_tta.train.latents import Batch, LatentSet
 from edge_tta.train.loop import STREAM
@@ -198,6 +199,17 @@ class GeneratorStage:
         if loaded is None:
             raise ConfigError(f"{directory} has no generator")
         return loaded
+
+    def origin(self) -> dict[str, str]:
+        """Codec, text networks and teacher, the windows or couples, and the free wordings."""
+        made = origin_of(self.frozen.codec, self.frozen.text)
+        found = {
+            "codec": made[CODEC],
+            "text encoder": made[TEXT_ENCODER],
+            "teacher": "" if self.teacher is None else weights_digest(self.teacher),
+            "captions": "" if self.wordings is None else dict_digest({"free": self.wordings.free}),
+        }
+        return {**found, "data": self.data.digest} if self.data.digest else found
 
     def modules(self) -> dict[str, nn.Module]:
         """The generator and what the method trains beside it; codec and text encoder stay as they are."""

@@ -121,7 +121,7 @@ class TaggerStage:
     """
 
     def __init__(self, config: TaggerStageConfig, clips: Sequence[Clip], cache: ClipCache) -> None:
-        self.config = config
+        self.config, self.data_digest = config, cache.digest
         self.labels = known_labels(clips, config.minimum_clips)
         if len(self.labels) < 2:
             raise DataError(
@@ -155,6 +155,10 @@ class TaggerStage:
                     f"{config.start}: knows {len(start.labels)} labels, not the {len(self.labels)} of the data"
                 )
             self.network.load_state_dict(start.network.state_dict())
+
+    def origin(self) -> dict[str, str]:
+        """The clips."""
+        return {"data": self.data_digest}
 
     def modules(self) -> dict[str, nn.Module]:
         """The network."""

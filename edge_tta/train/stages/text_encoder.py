@@ -175,6 +175,11 @@ class TextEncoderStage:
             part.replace(path)
         return torch.from_numpy(np.load(path, allow_pickle=False))
 
+    def origin(self) -> dict[str, str]:
+        """The teacher, and the texts that it is asked for."""
+        texts = hashlib.sha256("\n".join(self.texts).encode()).hexdigest()
+        return {"teacher": self.teacher.digest, "texts": texts}
+
     def modules(self) -> dict[str, nn.Module]:
         """The student."""
         return {"text_encoder": self.student}

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from edge_tta.config import ModelConfig
 from edge_tta.errors import ConfigError
+from edge_tta.flow.couple_store import weights_digest
 from edge_tta.model.checkpoint import load_model_checkpoint, save_part
 from edge_tta.model.text_encoder import TextEncoder
 from edge_tta.text import Tokenizer
@@ -137,9 +138,14 @@ class WordingStage:
         self.student.requires_grad_(False)
         self.student.layers[-config.layers :].requires_grad_(True)
         grammar = Captioner.load(config.captions)
+        self.grammar_digest = grammar.digest()
         self.captioner = _only(grammar, config.held_out, held=False)
         self.validation = _only(grammar, config.held_out, held=True)
         self.device = torch.device("cpu")
+
+    def origin(self) -> dict[str, str]:
+        """The encoder that says what words mean, and the grammar."""
+        return {"teacher": weights_digest(self.start), "captions": self.grammar_digest}
 
     def modules(self) -> dict[str, nn.Module]:
         """The student."""
