@@ -17,6 +17,7 @@ from edge_tta.catalog import Clip
 from edge_tta.config import ModelConfig
 from edge_tta.errors import ConfigError
 from edge_tta.model.envelope import Envelope
+from edge_tta.ranges import COUNT, NOT_NEGATIVE, POSITIVE, SEED, require_ranges
 from edge_tta.train.data.clip_cache import ClipCache
 from edge_tta.train.frozen import codec_digest
 from edge_tta.train.stages.codec import CodecStage, CodecStageConfig
@@ -49,9 +50,8 @@ class EnvelopeStageConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("pool", "crop_frames", "batch", "wave_batch"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"envelope.{name} {getattr(self, name)} is below 1")
+        require_ranges(self, pool=COUNT, crop_frames=COUNT, batch=COUNT, wave_batch=COUNT, seed=SEED)
+        require_ranges(self, mel_weight=NOT_NEGATIVE, coder_edges_hz=POSITIVE)
 
 
 class Decoded(NamedTuple):

@@ -30,6 +30,7 @@ from edge_tta.model.generator import Generator
 from edge_tta.model.layers import seeded_dropout
 from edge_tta.model.scheme import StageScheme
 from edge_tta.noise import gaussian_noise
+from edge_tta.ranges import BELOW_ONE, COUNT, NOT_NEGATIVE, POSITIVE, SEED, SHARE, require_ranges
 from edge_tta.train.batches import to_device
 from edge_tta.train.couple_data import CODEC, TEXT_ENCODER, CoupleBatch, CoupleData, origin_of
 from edge_tta.train.frozen import FrozenParts
@@ -108,8 +109,9 @@ class GeneratorStageConfig:
     dmd2: Dmd2 | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"generator.dropout must be at least 0 and below 1, got {self.dropout}")
+        require_ranges(self, frames=COUNT, max_frames=COUNT, short_frames=COUNT, short_step_share=SHARE)
+        require_ranges(self, sample_steps=COUNT, sample_guidance=NOT_NEGATIVE, sample_seconds=POSITIVE)
+        require_ranges(self, dropout=BELOW_ONE, reuse=COUNT, seed=SEED)
         if self.couples and self.reflow is None and self.one_step is None:
             raise ConfigError(
                 "generator.couples are for reflow and one_step; other objectives have no use for them"

@@ -28,6 +28,7 @@ from edge_tta.evaluate.tagger import (
     save_tagger,
     tagger_input,
 )
+from edge_tta.ranges import BELOW_ONE, COUNT, SEED, require_ranges
 from edge_tta.train.data.clip_cache import ClipCache
 from edge_tta.train.spectrogram_augment import AugmentConfig, augment_batch, crop, label_weights
 
@@ -50,6 +51,10 @@ class TaggerStageConfig:
     batch: int = 64
     label_smoothing: float = 0.07
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_ranges(self, minimum_clips=COUNT, development_share=BELOW_ONE, batch=COUNT)
+        require_ranges(self, label_smoothing=BELOW_ONE, seed=SEED)
 
 
 @dataclass(frozen=True)
