@@ -34,10 +34,15 @@ def latent_digest(codec: Codec) -> str:
     )
 
 
+def latents_of(codec: Codec) -> str:
+    """Which latents a generator makes for a codec: ``latent_digest``, with the number of frames that are stacked."""
+    stack, digest = codec.decoder.config.stack, latent_digest(codec)
+    return digest if stack == 1 else f"{stack}x{digest}"
+
+
 def origin_of(codec: Codec, text: TextConditioner) -> dict[str, str]:
     """What a shard says about the codec and the text features that its couples belong to."""
-    stack, digest = codec.decoder.config.stack, latent_digest(codec)
-    return {CODEC: digest if stack == 1 else f"{stack}x{digest}", TEXT_ENCODER: text.digest}
+    return {CODEC: latents_of(codec), TEXT_ENCODER: text.digest}
 
 
 @dataclass(frozen=True)

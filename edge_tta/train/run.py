@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 
 def frozen_parts(recipe: Recipe, model: ModelConfig) -> FrozenParts:
-    """Codec and text of a generator recipe, and whether its start and teacher were told the same text.
+    """Codec and text of a generator recipe, once start and teacher are known to be made for the same.
 
     Raises:
         ConfigError: a part is missing or does not fit.
@@ -58,6 +58,7 @@ def frozen_parts(recipe: Recipe, model: ModelConfig) -> FrozenParts:
     for directory in (config.start, "" if config.couples else config.teacher):
         if directory:
             frozen.require_text_of(Path(directory))
+            frozen.require_latents_of(Path(directory))
     return frozen
 
 

@@ -21,9 +21,10 @@ from safetensors.torch import load_file, save_file
 from edge_tta import GenerationRequest, TextToAudio
 from edge_tta.bundle.manifest import STAGES, Generation
 from edge_tta.errors import ConfigError, DataError, TrainingError
-from edge_tta.model.checkpoint import load_model_checkpoint
+from edge_tta.model.checkpoint import load_model_checkpoint, read_note
 from edge_tta.model.presets import preset
 from edge_tta.train.checkpoint import newest_run_state
+from edge_tta.train.couple_data import CODEC, latents_of
 from edge_tta.train.frozen import load_frozen
 from edge_tta.train.recipes import list_recipes, load_recipe
 from edge_tta.train.run import run_recipe
@@ -256,6 +257,7 @@ def test_a_new_model_takes_codec_and_text_encoder_from_another(workshop: Path, t
         assert (tmp_path / "new" / name).read_bytes() == (workshop / "model" / name).read_bytes(), name
     loaded = load_model_checkpoint(tmp_path / "new")
     assert loaded.text_encoder and loaded.generator and loaded.codec and loaded.tokenizer
+    assert read_note(tmp_path / "new", "generator", CODEC) == latents_of(loaded.codec)
     # Its own are used from then on.
     run_recipe("flow", [*settings, "generator.codec="], output=tmp_path / "again")
     other = preset("edge-tiny")

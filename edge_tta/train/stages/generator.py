@@ -32,7 +32,7 @@ from edge_tta.model.scheme import StageScheme
 from edge_tta.noise import gaussian_noise
 from edge_tta.ranges import BELOW_ONE, COUNT, NOT_NEGATIVE, POSITIVE, SEED, SHARE, require_ranges
 from edge_tta.train.batches import to_device
-from edge_tta.train.couple_data import CODEC, TEXT_ENCODER, CoupleBatch, CoupleData, origin_of
+from edge_tta.train.couple_data import CODEC, TEXT_ENCODER, CoupleBatch, CoupleData, latents_of, origin_of
 from edge_tta.train.frozen import FrozenParts
 from edge_tta.train.latents import Batch, LatentSet
 from edge_tta.train.loop import STREAM
@@ -306,6 +306,7 @@ class GeneratorStage:
         write_examples(directory, list(prompts), [row.numpy() for row in waveforms], audio.sample_rate)
 
     def export(self, directory: Path) -> None:
-        """Write ``generator.safetensors``, and beside it what it needs and was read from elsewhere."""
-        save_part(directory, self.model, "generator", self.generator)
+        """Write ``generator.safetensors``, which names its codec, and beside it what was read from elsewhere."""
+        note = (CODEC, latents_of(self.frozen.codec))
+        save_part(directory, self.model, "generator", self.generator, note)
         self.frozen.accompany(directory, self.model)
