@@ -13,20 +13,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from edge_tta.errors import ConfigError
+from edge_tta.ranges import require_ranges, require_rising
 
 T = TypeVar("T")
 
 SCHEMA_VERSION = 1
 MAX_LATENT_VALUES = 2**22
 """Most numbers in the latent of the longest sound: a configuration cannot ask for gigabytes."""
-
-
-def _require(config: Any, **bounds: tuple[float, float]) -> None:
-    """Refuse fields outside their bounds, both ends allowed; NaN is outside of everything."""
-    for name, (low, high) in bounds.items():
-        value = getattr(config, name)
-        if not low <= value <= high:
-            raise ConfigError(f"{name} {value!r} is out of range: allowed are {low:g} to {high:g}")
 
 
 def _require_odd(config: Any, *names: str) -> None:
@@ -54,10 +47,11 @@ class AudioSpec:
     """Longest duration a request may ask for."""
 
     def __post_init__(self) -> None:
-        _require(self, sample_rate=(4000, 192000), channels=(1, 2), hop=(1, 65536), latent_channels=(1, 1024))
-        _require(self, min_seconds=(0.01, 60), max_seconds=(0.01, 60))
-        if self.min_seconds > self.max_seconds:
-            raise ConfigError(f"min_seconds {self.min_seconds} is above max_seconds {self.max_seconds}")
+        require_ranges(
+            self, sample_rate=(4000, 192000), channels=(1, 2), hop=(1, 65536), latent_channels=(1, 1024)
+        )
+        require_ranges(self, min_seconds=(0.01, 60), max_seconds=(0.01, 60))
+        require_rising(self, "min_seconds", "max_seconds")
         if self.latent_frames(self.max_seconds) * self.latent_channels > MAX_LATENT_VALUES:
             raise ConfigError(f"the latent of {self.max_seconds} s has more than {MAX_LATENT_VALUES} values")
 
@@ -88,8 +82,8 @@ class TextEncoderConfig:
     """Inner width of the feed-forward layers."""
 
     def __post_init__(self) -> None:
-        _require(self, vocab_size=(1, 2**20), max_tokens=(2, 512), width=(1, 8192), depth=(0, 64))
-        _require(self, heads=(1, 128), feedforward=(1, 65536))
+        require_ranges(self, vocab_size=(1, 2**20), max_tokens=(2, 512), width=(1, 8192), depth=(0, 64))
+        require_ranges(self, heads=(1, 128), feedforward=(1, 65536))
 
 
 @dataclass(frozen=True)
@@ -120,9 +114,9 @@ class GeneratorConfig:
     """One modulation for all blocks plus a learned offset per block, instead of one Linear a block."""
 
     def __post_init__(self) -> None:
-        _require(self, latent_channels=(1, 1024), text_width=(1, 8192), width=(1, 8192), heads=(1, 128))
-        _require(self, joint_blocks=(0, 64), audio_blocks=(0, 64), feedforward=(1, 65536))
-        _require(self, kernel=(1, 63), stem_kernel=(1, 63), time_features=(2, 4096))
+        require_ranges(self, latent_channels=(1, 1024), text_width=(1, 8192), width=(1, 8192), heads=(1, 128))
+        require_ranges(self, joint_blocks=(0, 64), audio_blocks=(0, 64), feedforward=(1, 65536))
+        require_ranges(self, kernel=(1, 63), stem_kernel=(1, 63), time_features=(2, 4096))
         _require_odd(self, "kernel", "stem_kernel")
 
 
@@ -165,12 +159,12 @@ class CodecConfig:
     as many frames of twice the channels, and the codec stays the same."""
 
     def __post_init__(self) -> None:
-        _require(self, latent_channels=(1, 1024), n_fft=(2, 16384), frame_width=(1, 8192))
-        _require(self, latent_width=(1, 8192), expansion=(1, 16), kernel=(1, 63))
+        require_ranges(self, latent_channels=(1, 1024), n_fft=(2, 16384), frame_width=(1, 8192))
+        require_ranges(self, latent_width=(1, 8192), expansion=(1, 16), kernel=(1, 63))
         blocks = ("encoder_frame", "encoder_latent", "decoder_latent", "decoder_frame")
-        _require(self, **{f"{name}_blocks": (0, 64) for name in blocks})
-        _require(self, tonal_bins=(0, 8193), bands=(1, 8193), noise_frames=(1, 2**16))
-        _require(self, envelope_steps=(0, 512), stack=(1, 64))
+        require_ranges(self, **{f"{name}_blocks": (0, 64) for name in blocks})
+        require_ranges(self, tonal_bins=(0, 8193), bands=(1, 8193), noise_frames=(1, 2**16))
+        require_ranges(self, envelope_steps=(0, 512), stack=(1, 64))
         _require_odd(self, "kernel")
         if self.n_fft % 4 or 2 * self.stft_hop != self.n_fft:
             raise ConfigError(
@@ -282,6 +276,14 @@ def from_dict(cls: type[T], data: Any, where: str = "") -> T:
         raise ConfigError(f"{place}: {error}") from error
 
 
+def _knows(choice: Any, value: Any) -> bool:
+    """Whether a table has keys of a dataclass alone: what is wrong with it there is what is wrong with it."""
+    if not dataclasses.is_dataclass(choice) or not isinstance(value, dict):
+        return False
+    kind = next((f.default for f in dataclasses.fields(choice) if f.name == "kind"), None)
+    return value.keys() <= {f.name for f in dataclasses.fields(choice)} and value.get("kind", kind) == kind
+
+
 def _coerce(hint: Any, value: Any, where: str) -> Any:
     """Check ``value`` against a type hint; integers are accepted for floats, lists for tuples."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -293,11 +295,15 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
         choices = [argument for argument in arguments if argument is not type(None)]
         if len(choices) == 1:
             return _coerce(choices[0], value, where)
+        known: ConfigError | None = None
         for choice in choices:
             try:
                 return _coerce(choice, value, where)
-            except ConfigError:
-                continue
+            except ConfigError as error:
+                if known is None and _knows(choice, value):
+                    known = error
+        if known is not None:
+            raise known
         raise ConfigError(f"{where}: {value!r} fits none of {', '.join(str(c) for c in choices)}")
     if dataclasses.is_dataclass(hint):
         return from_dict(typing.cast(type, hint), value, where)

@@ -233,7 +233,7 @@ def _run(shop: Workshop, entry: Entry, seed: int, steps: int, place: Place) -> N
 
 
 class _Clock:
-    """Seconds spent in the loop, kept on disk so that pieces of an interrupted run add up.
+    """Seconds spent in steps, kept on disk so that pieces of an interrupted run add up.
 
     Args:
         path: JSON list of pairs (step, seconds).

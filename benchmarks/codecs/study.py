@@ -112,7 +112,8 @@ def _trained(variant: Variant, stage: CodecStage, order: Order) -> Trainer:
         precision="bf16" if order.precision == "bf16" else "fp32",
         checkpoint_every=max(1, order.steps // 4),
     )
-    trainer = Trainer(stage, loop, order.work / variant.name, digest=f"{variant.name}-{order.steps}")
+    settings = {"variant": variant.name, "steps": order.steps}
+    trainer = Trainer(stage, loop, order.work / variant.name, settings)
     trainer.resume()
     trainer.train()
     if trainer.stopped:

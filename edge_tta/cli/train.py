@@ -90,7 +90,7 @@ class _Display:
 
     def on_progress(self, progress: LoopProgress) -> None:
         """One report of the loop."""
-        figures = " ".join(f"{name} {value:.4g}" for name, value in list(progress.values.items())[:4])
+        figures = " ".join(f"{name} {value:.4g}" for name, value in list(progress.values.items())[:5])
         minutes, seconds = divmod(round(progress.eta_seconds), 60)
         note = f"{minutes // 60:d}:{minutes % 60:02d}:{seconds:02d} left  {figures}"
         self._show("training", progress.step, progress.steps, note)

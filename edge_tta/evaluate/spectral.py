@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_tta.errors import DataError, MissingExtraError
+from edge_tta.ranges import COUNT, NOT_NEGATIVE, POSITIVE, require_ranges, require_rising
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -39,6 +40,11 @@ class MelSpec:
     """Lower edge of the first band, Hz."""
     high_hz: float = 16000.0
     """Upper edge of the last band, Hz."""
+
+    def __post_init__(self) -> None:
+        require_ranges(self, sample_rate=(4000, 192000), n_fft=(2, 65536), hop=COUNT, bands=COUNT)
+        require_ranges(self, low_hz=NOT_NEGATIVE, high_hz=POSITIVE)
+        require_rising(self, "low_hz", "high_hz", strictly=True)
 
 
 def mono(samples: npt.ArrayLike) -> FloatArray:

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from edge_tta.errors import DataError, MissingExtraError
+from edge_tta.errors import ConfigError, DataError, MissingExtraError
 from edge_tta.evaluate.spectral import FLOOR_DB, FloatArray, MelSpec, log_mel, mono
 from edge_tta.files import write_file
+from edge_tta.ranges import BELOW_ONE, COUNT, require_ranges
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,6 +47,11 @@ class TaggerConfig:
     """Share of features dropped in training before and after the embedding."""
     mel: MelSpec = field(default_factory=MelSpec)
     """Spectrogram the network reads."""
+
+    def __post_init__(self) -> None:
+        if len(self.widths) < 2:
+            raise ConfigError(f"widths {list(self.widths)} are none of a stem and at least one block")
+        require_ranges(self, widths=COUNT, embedding=COUNT, dropout=BELOW_ONE)
 
 
 class Tags(NamedTuple):
@@ -221,7 +227,7 @@ def _read_description(path: Path) -> tuple[tuple[str, ...], TaggerConfig]:
         config = TaggerConfig(
             **{**fields, "widths": tuple(fields["widths"]), "mel": MelSpec(**fields["mel"])}
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
         raise DataError(
             f"{path}: not a tagger description ({error}); train one with the tagger recipe"
         ) from error

@@ -18,6 +18,7 @@ from torch import Generator, Tensor, nn
 from edge_tta.errors import ConfigError
 from edge_tta.flow.objectives.mean_flow import guided_teacher_velocity
 from edge_tta.flow.path import Condition, euler, normal_like, per_row, predict
+from edge_tta.ranges import COUNT, NOT_NEGATIVE, require_ranges, require_rising
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,8 @@ class Anchoring:
     """Added to the tolerance with every step."""
 
     def __post_init__(self) -> None:
-        if (
-            self.iterations < 0
-            or min(self.learning_rate, self.decay, self.tolerance, self.tolerance_growth) < 0
-        ):
-            raise ConfigError("anchoring: no setting may be negative")
+        require_ranges(self, learning_rate=NOT_NEGATIVE, decay=NOT_NEGATIVE, iterations=NOT_NEGATIVE)
+        require_ranges(self, tolerance=NOT_NEGATIVE, tolerance_growth=NOT_NEGATIVE)
 
 
 @dataclass(frozen=True)
@@ -182,14 +180,10 @@ class Simulation:
     """Anchored optimisation of the null embedding; about 30 passes a step in place of two. None: plain guidance."""
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ConfigError(f"simulation: steps {self.steps} is out of range: it must be at least 1")
-        if not 0 <= self.min_guidance <= self.max_guidance:
-            raise ConfigError(
-                f"simulation: guidance from {self.min_guidance:g} to {self.max_guidance:g} is no range of scales"
-            )
+        require_ranges(self, steps=COUNT, min_guidance=NOT_NEGATIVE, max_guidance=NOT_NEGATIVE)
+        require_rising(self, "min_guidance", "max_guidance")
         if self.anchoring is not None and not self.classifier_free:
-            raise ConfigError("simulation: anchoring needs classifier_free, it moves the null embedding")
+            raise ConfigError("anchoring needs classifier_free, it moves the null embedding")
 
     def draw_guidance(self, count: int, generator: Generator) -> Tensor:
         """Guidance scales float32 [count] on the CPU."""

@@ -7,19 +7,14 @@ lambda = -6, almost pure noise, and lambda = 2.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Generator, Tensor
 
+from edge_tta.ranges import FINITE, NOT_NEGATIVE, SHARE, require_ranges, require_rising
 from edge_tta.times import HIGHEST_LOG_SNR, LOWEST_LOG_SNR
-
-
-def _require_interval(low: float, high: float) -> None:
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(f"low must be below high, got {low} and {high}")
 
 
 @dataclass(frozen=True)
@@ -34,9 +29,8 @@ class LogSnrUniform:
     """Tells the samplers apart in recipes."""
 
     def __post_init__(self) -> None:
-        _require_interval(self.low, self.high)
-        if not 0 <= self.one_step_share <= 1:
-            raise ValueError(f"one_step_share must be in 0..1, got {self.one_step_share}")
+        require_ranges(self, low=FINITE, high=FINITE, one_step_share=SHARE)
+        require_rising(self, "low", "high", strictly=True)
 
     def sample(self, count: int, generator: Generator) -> Tensor:
         """float32 [count] in 0..1."""
@@ -59,11 +53,8 @@ class ShiftedLogitNormal:
     kind: Literal["shifted-logit-normal"] = "shifted-logit-normal"
 
     def __post_init__(self) -> None:
-        _require_interval(self.low, self.high)
-        if not (math.isfinite(self.shift) and 0 <= self.spread < math.inf):
-            raise ValueError(
-                f"shift must be finite and spread at least 0, got {self.shift} and {self.spread}"
-            )
+        require_ranges(self, low=FINITE, high=FINITE, shift=FINITE, spread=NOT_NEGATIVE)
+        require_rising(self, "low", "high", strictly=True)
 
     def sample(self, count: int, generator: Generator) -> Tensor:
         """float32 [count] in 0..1."""

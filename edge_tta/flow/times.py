@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from edge_tta.errors import ConfigError
+from edge_tta.ranges import FINITE, POSITIVE, Range, require_ranges
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,9 @@ class LogitNormal:
     std: float = 1.0
     kind: Literal["logit-normal"] = "logit-normal"
     """Tells the samplers apart in recipes."""
+
+    def __post_init__(self) -> None:
+        require_ranges(self, mean=FINITE, std=POSITIVE)
 
     def sample(self, count: int, generator: Generator) -> Tensor:
         """float32 [count] in 0..1."""
@@ -51,8 +54,7 @@ class MixExp:
     kind: Literal["mix-exp"] = "mix-exp"
 
     def __post_init__(self) -> None:
-        if not 0 < self.rate <= 50:
-            raise ConfigError(f"rate {self.rate:g} is out of range: it must be above 0, and at most 50")
+        require_ranges(self, rate=Range(0, 50, above_low=True))
 
     def sample(self, count: int, generator: Generator) -> Tensor:
         """float32 [count] in 1e-5..1 - 1e-5, by inverting the distribution function of one half of the mixture."""

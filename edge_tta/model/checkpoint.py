@@ -2,7 +2,8 @@
 
 config.json                  ModelConfig, canonical JSON
 text_encoder.safetensors     each part optional while a model is being trained; a part larger than a shard is
-generator.safetensors        split into PART-00001-of-00003.safetensors and so on
+generator.safetensors        split into PART-00001-of-00003.safetensors and so on; in its header the codec whose latents
+                             it makes
 codec.safetensors
 tokenizer.model              SentencePiece
 text_source.json             in place of text encoder and tokenizer: which public networks (edge_tta.model.text_source)
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
@@ -110,8 +111,23 @@ def read_config(directory: Path) -> ModelConfig:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def save_part(directory: Path, config: ModelConfig, part: str, module: nn.Module) -> None:
-    """Write one part in bf16, in shards of at most 48 MiB; statistics keep float32."""
+def save_part(
+    directory: Path,
+    config: ModelConfig,
+    part: str,
+    module: nn.Module,
+    note: tuple[str, str] | None = None,
+) -> None:
+    """Write one part in bf16, in shards of at most 48 MiB; statistics keep float32.
+
+    Args:
+        directory: of the checkpoint.
+        config: whose ``config.json`` is written beside it.
+        part: "text_encoder", "generator" or "codec".
+        module: with the weights.
+        note: key and value kept in the header of every file, so that it goes where the weights go. One alone: the
+            order of several would differ from file to file.
+    """
     save_config(directory, config)
     tensors = {name: _stored(name, value) for name, value in module.state_dict().items()}
     shards: list[dict[str, Tensor]] = [{}]
@@ -130,7 +146,7 @@ def save_part(directory: Path, config: ModelConfig, part: str, module: nn.Module
             if len(shards) == 1
             else f"{part}-{number:05d}-of-{len(shards):05d}.safetensors"
         )
-        write_atomically(directory / name, save(shard))
+        write_atomically(directory / name, save(shard, None if note is None else dict([note])))
         old.discard(directory / name)
     for path in old:
         path.unlink()
@@ -146,6 +162,22 @@ def part_files(directory: Path, part: str) -> list[Path]:
     """Files of a part, one or its shards in order; none if it is not there."""
     whole = directory / f"{part}.safetensors"
     return [whole] if whole.is_file() else sorted(directory.glob(f"{part}-?????-of-?????.safetensors"))
+
+
+def read_note(directory: Path, part: str, key: str) -> str | None:
+    """Value of the note that a part was saved with; None without part or note.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
+    for path in part_files(directory, part)[:1]:
+        try:
+            with safe_open(path, framework="pt") as opened:
+                note: str | None = (opened.metadata() or {}).get(key)
+        except (OSError, SafetensorError) as error:
+            raise ConfigError(f"{path}: {error}") from error
+        return note
+    return None
 
 
 def load_part(directory: Path, config: ModelConfig, part: str) -> nn.Module:

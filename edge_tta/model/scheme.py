@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 from edge_tta.errors import ConfigError
+from edge_tta.ranges import NOT_NEGATIVE, require_ranges
 
 BLOCK_SIZES = (16, 32, 64, 128, 256)
 """Weights along the input axis that may share a scale."""
@@ -86,6 +87,9 @@ class StageScheme:
     """Smaller weights stay float: there is nothing to gain."""
     layers: tuple[LayerRule, ...] = ()
     """Layers treated otherwise; the first rule that matches counts. Tables are quantized by a rule alone."""
+
+    def __post_init__(self) -> None:
+        require_ranges(self, min_elements=NOT_NEGATIVE)
 
     @property
     def is_float(self) -> bool:

@@ -43,7 +43,7 @@ class RunState:
     average: dict[str, Tensor]
     optimiser: dict[str, Tensor]
     plain: dict[str, Any]
-    """JSON values, the recipe digest among them."""
+    """JSON values, the run's definition among them."""
 
 
 def _sync_directory(path: Path) -> None:
@@ -98,10 +98,7 @@ def load_run_state(path: Path) -> RunState:
         TrainingError: a file is missing, truncated or damaged.
     """
     try:
-        document = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        digest = document.pop("digest")
-        if digest != _digest(document):
-            raise ValueError("state.json is not what was written")
+        document = _read_document(path)
         parts = {}
         for kind in KINDS:
             data = (path / f"{kind}.safetensors").read_bytes()
@@ -113,6 +110,24 @@ def load_run_state(path: Path) -> RunState:
         )
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrainingError(f"checkpoint {path.name} cannot be used ({error})") from error
+
+
+def _read_document(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    if document.pop("digest") != _digest(document):
+        raise ValueError("state.json is not what was written")
+    return document
+
+
+def newest_plain_values(directory: Path) -> dict[str, Any] | None:
+    """Plain values of the newest checkpoint whose ``state.json`` can be read, without its tensors; None without one."""
+    for path in reversed(complete_checkpoints(directory)):
+        try:
+            plain: dict[str, Any] = _read_document(path)["plain"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+        return plain
+    return None
 
 
 def _digest(document: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_tta.config import dict_digest
 from edge_tta.errors import DataError
 from edge_tta.flow.couple_store import CoupleSet, digest_of
 from edge_tta.flow.couples import Couples
@@ -33,10 +34,15 @@ def latent_digest(codec: Codec) -> str:
     )
 
 
+def latents_of(codec: Codec) -> str:
+    """Which latents a generator makes for a codec: ``latent_digest``, with the number of frames that are stacked."""
+    stack, digest = codec.decoder.config.stack, latent_digest(codec)
+    return digest if stack == 1 else f"{stack}x{digest}"
+
+
 def origin_of(codec: Codec, text: TextConditioner) -> dict[str, str]:
     """What a shard says about the codec and the text features that its couples belong to."""
-    stack, digest = codec.decoder.config.stack, latent_digest(codec)
-    return {CODEC: digest if stack == 1 else f"{stack}x{digest}", TEXT_ENCODER: text.digest}
+    return {CODEC: latents_of(codec), TEXT_ENCODER: text.digest}
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,8 @@ class CoupleData(CaptionFeatures):
         if not shards:
             raise DataError(f"{folder}: holds no couples; make them with edge-tta couples")
         self.stored = CoupleSet(shards)
+        self.digest = dict_digest({"documents": self.stored.documents})
+        """SHA-256 of what the couples are and were made with."""
         for path, document in zip(shards, self.stored.documents, strict=True):
             for key, what in ((CODEC, "codec"), (TEXT_ENCODER, "text encoder")):
                 found = document.get("origin", {}).get(key, "")

@@ -160,6 +160,7 @@ def make_couples(
     frozen = load_frozen(model, Path(plan.checkpoint), codec, plan.public_text, Path(plan.text_cache))
     origin = {**origin_of(frozen.codec, frozen.text), "plan_sha256": plan.digest()}
     frozen.require_text_of(directory)
+    frozen.require_latents_of(directory)
     place = pick_device(device)
     assert teacher is not None
     teacher.requires_grad_(False)

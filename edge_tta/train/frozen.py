@@ -15,11 +15,13 @@ from edge_tta.model.checkpoint import (
     load_part,
     part_files,
     read_config,
+    read_note,
     save_config,
 )
 from edge_tta.model.codec import Codec
 from edge_tta.model.text_encoder import TextEncoder
 from edge_tta.model.text_source import TextSource, read_text_source, save_text_source
+from edge_tta.train.couple_data import CODEC, latents_of
 from edge_tta.train.public_text import PublicText, PublicTextConfig
 from edge_tta.train.text_conditioner import CompactText, TextConditioner
 
@@ -50,6 +52,27 @@ class FrozenParts:
                 for source in (found, self.source)
             )
             raise ConfigError(f"{directory} was trained on the features of {theirs}, this run has {ours}")
+
+    def require_latents_of(self, directory: Path) -> None:
+        """Check that a generator was trained on the latents of this codec.
+
+        What its weights say counts, then the codec beside them; a folder with neither is not checked.
+
+        Raises:
+            ConfigError: it was trained on those of another codec.
+        """
+        found = read_note(directory, "generator", CODEC)
+        if found is None and part_files(directory, "codec"):
+            beside = load_part(directory, read_config(directory), "codec")
+            assert isinstance(beside, Codec)
+            found = latents_of(beside)
+        ours = latents_of(self.codec)
+        if found is not None and found != ours:
+            raise ConfigError(
+                f"{directory} has a generator for the latents of another codec ({found[:12]}, this run has "
+                f"{ours[:12]} of {self.codec_directory}); give the codec it was trained with (generator.codec), or "
+                "train it again"
+            )
 
     def accompany(self, directory: Path, model: ModelConfig) -> None:
         """Put beside a trained generator what it needs and was read from elsewhere.

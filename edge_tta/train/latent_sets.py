@@ -61,8 +61,10 @@ def latent_sets(
     for split, found in zip(splits, shards, strict=True):
         # A run that wanted more may have left them: a set follows from its settings alone.
         count = totals.get(split)
-        latents = LatentSet(found, decoder.latent_mean, decoder.latent_std, model, count) if found else None
-        if latents is not None:
+        latents = None
+        if found:
+            source = _source(found[0].parent)
+            latents = LatentSet(found, decoder.latent_mean, decoder.latent_std, model, count, source)
             encode_captions(latents, {*latents.captions, *extra}, frozen, report)
         sets.append(latents)
     return sets
@@ -127,6 +129,12 @@ def _sign(folder: Path, codec: Codec, digest: str) -> None:
         make_folder(folder)
         origin = {"codec": latent_digest(codec), "data": digest}
         write_file(folder / ORIGIN, (json.dumps(origin) + "\n").encode())
+
+
+def _source(folder: Path) -> str:
+    """Digest of what a folder's windows were drawn from; empty where an earlier release made it."""
+    source: str = json.loads((folder / ORIGIN).read_text(encoding="utf-8")).get("data", "")
+    return source
 
 
 def _brought(folder: Path, codec: Codec, splits: tuple[str, ...]) -> list[list[Path]]:

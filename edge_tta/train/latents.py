@@ -16,7 +16,7 @@ from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_tta.config import AudioSpec, ModelConfig
+from edge_tta.config import AudioSpec, ModelConfig, dict_digest
 from edge_tta.errors import DataError
 from edge_tta.flow.path import Condition
 from edge_tta.model.codec import Codec
@@ -120,6 +120,7 @@ class LatentSet(CaptionFeatures):
         latent_std: float32 [C].
         model: what a latent frame lasts, and how many of the codec's it holds.
         count: the first so many windows are used; None for all.
+        source: digest of what the windows were drawn from; empty where the shards do not say.
 
     Raises:
         DataError: no shards, one that cannot be read, or a window shorter than a latent frame.
@@ -132,6 +133,7 @@ class LatentSet(CaptionFeatures):
         latent_std: Tensor,
         model: ModelConfig,
         count: int | None = None,
+        source: str = "",
     ) -> None:
         super().__init__()
         if not shards:
@@ -155,6 +157,8 @@ class LatentSet(CaptionFeatures):
         if not self.lengths.all():
             raise DataError(f"some windows are shorter than a latent frame of {self.stack} of the codec's")
         self.by_length = np.argsort(self.lengths, kind="stable")
+        self.digest = dict_digest({"source": source, "windows": len(self)}) if source else ""
+        """SHA-256 of which windows these are, wherever they were encoded; empty where that is not known."""
 
     def __len__(self) -> int:
         return len(self.lengths)

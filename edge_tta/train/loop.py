@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,13 @@ from torch import Tensor
 from edge_tta.errors import OutputError, TrainingError
 from edge_tta.train.batches import to_device
 from edge_tta.train.checkpoint import RunState, newest_run_state, require_fit, save_bad_batch, save_run_state
+from edge_tta.train.definition import Definition
 from edge_tta.train.ema import MovingAverage
 from edge_tta.train.guards import DivergenceGuard, FiniteGuard
 from edge_tta.train.log import RunLog
 from edge_tta.train.loop_config import LoopConfig, learning_rate
 from edge_tta.train.processes import Processes
-from edge_tta.train.progress import Progress
+from edge_tta.train.progress import Pace, Progress
 from edge_tta.train.signals import on_stop_signal
 from edge_tta.train.stage import Stage
 from edge_tta.train.tensors import load_optimisers, load_weights, optimiser_tensors, weight_tensors
@@ -38,7 +38,7 @@ class Trainer:
         stage: what to train.
         config: loop settings.
         directory: run directory; checkpoints, logs and samples go there.
-        digest: digest of the recipe; a checkpoint of another recipe is refused.
+        settings: what decides what is learnt; a checkpoint of a run with others is refused (``Definition``).
         on_progress: called every ``log_every`` steps, in the main process.
         processes: this process among its peers; found out if None.
     """
@@ -48,11 +48,12 @@ class Trainer:
         stage: Stage,
         config: LoopConfig,
         directory: Path,
-        digest: str = "",
+        settings: Mapping[str, Any] | None = None,
         on_progress: Callable[[Progress], Any] | None = None,
         processes: Processes | None = None,
     ) -> None:
-        self.stage, self.config, self.directory, self.digest = stage, config, directory, digest
+        self.stage, self.config, self.directory = stage, config, directory
+        self.definition = Definition(settings or {}, stage.origin())
         self.on_progress = on_progress
         self.processes = processes or Processes(config.device)
         self.device = self.processes.device
@@ -85,6 +86,7 @@ class Trainer:
         """The signal that this process was asked to stop by."""
         self._window: dict[str, list[float]] = {}
         """Values since the last record of the log."""
+        self._pace = Pace()
 
     def train(self) -> None:
         """Train to the configured number of steps, from wherever the run is.
@@ -107,20 +109,22 @@ class Trainer:
 
     def _run(self) -> None:
         config, main = self.config, self.processes.is_main
-        started, first = time.monotonic(), self.step
+        self._pace, first = Pace(), self.step
         log = RunLog(self.directory / "log.jsonl", self.step) if main else None
         while self.step < config.steps and not self.stopped:
-            for name, value in self.train_step().items():
+            with self._pace.step():
+                found = self.train_step()
+            for name, value in found.items():
                 self._window.setdefault(name, []).append(value)
             done = self.step == config.steps
             if self.step % config.log_every == 0 or done:
-                per_step = (time.monotonic() - started) / (self.step - first)
                 means = {name: sum(values) / len(values) for name, values in self._window.items()}
                 self._window.clear()
                 if log is not None:
-                    log.write({"step": self.step, "seconds_per_step": per_step, **means})
-                    left = per_step * (config.steps - self.step)
-                    self._tell(Progress(self.step, config.steps, per_step, left, means))
+                    values = {"learning_rate": learning_rate(config, self.step - 1), **means}
+                    per_step = self._pace.seconds_per_step
+                    log.write({"step": self.step, "seconds_per_step": per_step, **values})
+                    self._tell(values, per_step)
             if log is not None and (
                 done or (config.validate_every and self.step % config.validate_every == 0)
             ):
@@ -131,9 +135,10 @@ class Trainer:
         if main and self.stopped and self.step > first and self.step % config.checkpoint_every:
             self.save()
 
-    def _tell(self, progress: Progress) -> None:
+    def _tell(self, values: dict[str, float], per_step: float = 0.0) -> None:
         if self.on_progress is not None:
-            self.on_progress(progress)
+            left = self._pace.left(self.config.steps - self.step)
+            self.on_progress(Progress(self.step, self.config.steps, per_step, left, values))
 
     def _numbers(self) -> list[int]:
         """Batch numbers of this process in this step."""
@@ -221,7 +226,7 @@ class Trainer:
             figures = self.stage.validate()
             if figures:
                 log.write({"step": self.step, "validation": figures})
-                self._tell(Progress(self.step, self.config.steps, 0.0, 0.0, figures))
+                self._tell(figures)
             try:
                 self.stage.sample(self.directory / "samples" / f"step-{self.step:08d}")
             except (OSError, OutputError) as error:
@@ -244,7 +249,7 @@ class Trainer:
     def state(self) -> RunState:
         """Everything needed to go on exactly. Random draws are functions of the step and need no state."""
         plain = {
-            "digest": self.digest,
+            **self.definition.plain(),
             "bad_steps": self._finite.bad,
             "guards": {name: guard.state() for name, guard in self._guards.items()},
             "window": {name: list(values) for name, values in self._window.items()},
@@ -270,7 +275,7 @@ class Trainer:
         Nothing is touched unless all of it fits.
 
         Raises:
-            TrainingError: no checkpoint can be read, or it belongs to another recipe or model.
+            TrainingError: no checkpoint can be read, or it belongs to a run of another definition, length or model.
         """
         state = newest_run_state(self.directory / "checkpoints")
         steps = self.processes.average([float(state.step if state is not None else 0)])[0]
@@ -278,10 +283,13 @@ class Trainer:
             raise TrainingError("the processes see different checkpoints; they need a common run directory")
         if state is None:
             return False
-        if state.plain.get("digest") != self.digest:
-            raise TrainingError(
-                f"{self.directory} belongs to another recipe; choose another output directory"
-            )
+        if changed := self.definition.require_settings(state.plain, self.directory):
+            logger.info("%s goes on with %s", self.directory, changed)
+        if state.step > self.config.steps:
+            raise TrainingError(f"{self.directory} is at step {state.step}, beyond {self.config.steps} steps")
+        # What a finished run has written may be what it learnt from.
+        if state.step < self.config.steps:
+            self.definition.require_origin(state.plain, self.directory)
         own = self.state()
         require_fit("weights", state.weights, own.weights)
         require_fit("average", state.average, own.average)

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from edge_tta.ranges import BELOW_ONE, COUNT, NOT_NEGATIVE, POSITIVE, SEED, SHARE, require_ranges
+
 
 @dataclass(frozen=True)
 class LoopConfig:
@@ -49,16 +51,14 @@ class LoopConfig:
     """... and that many of those in a row end the run."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "accumulate", "log_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "clip_norm"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        if not 0 <= self.average_decay < 1:
-            raise ValueError(f"average_decay must be in 0..1, got {self.average_decay}")
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed must be in 0..2**31 - 1, got {self.seed}")
+        require_ranges(self, steps=COUNT, accumulate=COUNT, log_every=COUNT, checkpoint_every=COUNT)
+        require_ranges(
+            self, warmup_steps=NOT_NEGATIVE, validate_every=NOT_NEGATIVE, max_bad_steps=NOT_NEGATIVE
+        )
+        require_ranges(self, learning_rate=POSITIVE, final_learning_rate=SHARE, clip_norm=POSITIVE)
+        require_ranges(self, betas=BELOW_ONE, weight_decay=NOT_NEGATIVE, average_decay=BELOW_ONE, seed=SEED)
+        require_ranges(self, divergence_factor=POSITIVE, divergence_steps=COUNT)
+        require_ranges(self, divergence_loss_factor=NOT_NEGATIVE, divergence_loss_steps=COUNT)
 
 
 def learning_rate(config: LoopConfig, step: int) -> float:

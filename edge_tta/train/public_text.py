@@ -34,6 +34,7 @@ from edge_tta.model.public_t5 import (
     t5_shape,
 )
 from edge_tta.model.text_source import TextSource
+from edge_tta.ranges import require_ranges
 from edge_tta.train.text_features import SHARD_FORMAT, FeatureStore, OnEncoded, TextFeatures
 
 BATCH = 64
@@ -51,8 +52,7 @@ class PublicTextConfig:
     """Longest caption in T5's tokens."""
 
     def __post_init__(self) -> None:
-        if not 2 <= self.max_tokens <= 512:
-            raise ConfigError(f"public_text.max_tokens {self.max_tokens} is not between 2 and 512")
+        require_ranges(self, max_tokens=(2, 512))
 
     def folders(self) -> tuple[Path, Path | None]:
         """Folders of T5 and CLAP.

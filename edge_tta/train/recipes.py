@@ -10,6 +10,7 @@ from typing import Any
 
 from edge_tta.config import dict_digest, from_dict, to_dict
 from edge_tta.errors import ConfigError, OutputError
+from edge_tta.ranges import COUNT, NOT_NEGATIVE, POSITIVE, SEED, SHARE, Range, require_ranges, require_rising
 from edge_tta.train.data.windows import WindowPolicy
 from edge_tta.train.loop_config import LoopConfig
 from edge_tta.train.stages.codec import CodecStageConfig
@@ -39,6 +40,20 @@ LATER_SETTINGS: dict[tuple[str, str], Any] = {
 """Settings younger than runs that should still be resumed, with the default at which they change nothing."""
 
 
+WINDOW_RANGES: dict[str, Range | tuple[float, float]] = {
+    "windows.sample_rate": (4000, 192000),
+    "windows.min_seconds": POSITIVE,
+    "windows.max_seconds": (0.01, 60),
+    "windows.short_share": SHARE,
+    "windows.short_seconds": POSITIVE,
+    "windows.mixture_share": SHARE,
+    "windows.sequence_share": SHARE,
+    "windows.start_at_once_share": SHARE,
+    "windows.min_peak_db": (-120, 0),
+    "windows.max_peak_db": (-120, 0),
+}
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Which clips to train on."""
@@ -64,6 +79,11 @@ class DataConfig:
     """Windows to assemble and encode once for the generator."""
     num_validation_windows: int = 160
     seed: int = 1000
+
+    def __post_init__(self) -> None:
+        require_ranges(self, min_bandwidth_hz=NOT_NEGATIVE, num_windows=COUNT, seed=SEED)
+        require_ranges(self, num_validation_windows=NOT_NEGATIVE, **WINDOW_RANGES)
+        require_rising(self, "windows.min_peak_db", "windows.max_peak_db")
 
 
 @dataclass(frozen=True)
@@ -103,8 +123,8 @@ class Recipe:
         parts = {"envelope": "codec", "text_wordings": "text_encoder", "tagger": None}
         return parts.get(self.stage, self.stage)
 
-    def digest(self) -> str:
-        """Identifies the recipe in checkpoints."""
+    def settings(self) -> dict[str, Any]:
+        """Plain settings as checkpoints keep them: of younger ones those that change something."""
         plain = to_dict(self)
         for (table, name), default in LATER_SETTINGS.items():
             if plain[table] is not None and plain[table][name] == default:
@@ -112,7 +132,11 @@ class Recipe:
         for younger in ("envelope", "text_wordings"):
             if plain[younger] is None:
                 del plain[younger]
-        return dict_digest(plain)
+        return plain
+
+    def digest(self) -> str:
+        """Identifies the recipe."""
+        return dict_digest(self.settings())
 
 
 def _folder() -> Any:

@@ -14,9 +14,11 @@ from edge_tta.config import ModelConfig, to_dict
 from edge_tta.errors import ConfigError, DataError
 from edge_tta.model.checkpoint import build_module, require_model
 from edge_tta.model.presets import preset
+from edge_tta.train.checkpoint import newest_plain_values
 from edge_tta.train.clips import Report, decoded_clips
 from edge_tta.train.couple_data import CoupleData, origin_of
 from edge_tta.train.data.captions import Captioner
+from edge_tta.train.definition import Definition
 from edge_tta.train.frozen import FrozenParts, load_frozen
 from edge_tta.train.latent_sets import encode_captions, latent_sets
 from edge_tta.train.loop import Trainer
@@ -38,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 
 def frozen_parts(recipe: Recipe, model: ModelConfig) -> FrozenParts:
-    """Codec and text of a generator recipe, and whether its start and teacher were told the same text.
+    """Codec and text of a generator recipe, once start and teacher are known to be made for the same.
 
     Raises:
         ConfigError: a part is missing or does not fit.
@@ -56,6 +58,7 @@ def frozen_parts(recipe: Recipe, model: ModelConfig) -> FrozenParts:
     for directory in (config.start, "" if config.couples else config.teacher):
         if directory:
             frozen.require_text_of(Path(directory))
+            frozen.require_latents_of(Path(directory))
     return frozen
 
 
@@ -172,6 +175,9 @@ def run_recipe(
         raise ConfigError(
             f"{directory} holds a run already; pass --resume to go on, or choose another --output"
         )
+    if stored := newest_plain_values(directory / "checkpoints") if has_run else None:
+        # Before data are prepared for settings that are refused.
+        Definition(settings.settings()).require_settings(stored, directory)
     processes = Processes(settings.loop.device)
     tell = on_preparation if on_preparation is not None and processes.is_main else (lambda *_: None)
     # The others find decoded clips, latents and text features in the cache.
@@ -185,7 +191,7 @@ def run_recipe(
         if on_progress is not None:
             on_progress(progress)
 
-    trainer = Trainer(stage, settings.loop, directory, settings.digest(), report, processes)
+    trainer = Trainer(stage, settings.loop, directory, settings.settings(), report, processes)
     try:
         if resume and trainer.resume():
             logger.info("resumed at step %d", trainer.step)

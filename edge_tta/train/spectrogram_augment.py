@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_tta.evaluate.spectral import FLOOR_DB, FloatArray
+from edge_tta.ranges import COUNT, SHARE, require_ranges, require_rising
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,12 @@ class AugmentConfig:
     """Chance to lose the lowest bands."""
     mask_probability: float = 0.6
     """Chance of each of two frequency and two time masks (SpecAugment, Park et al. 2019)."""
+
+    def __post_init__(self) -> None:
+        require_ranges(self, shortest_frames=COUNT, longest_frames=COUNT)
+        require_rising(self, "shortest_frames", "longest_frames", strictly=True)
+        kinds = ("speed", "transpose", "mix", "noise", "equalise", "low_pass", "high_pass", "mask")
+        require_ranges(self, **{f"{kind}_probability": SHARE for kind in kinds})
 
 
 def _stretch(decibels: FloatArray, factor: float) -> FloatArray:

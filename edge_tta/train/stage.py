@@ -13,6 +13,13 @@ from torch import Generator, Tensor, nn
 class Stage(Protocol):
     """One thing to train. A batch and every random draw are functions of (seed, number), so a run resumes exactly."""
 
+    def origin(self) -> dict[str, str]:
+        """Digests of what is learnt from besides the stage's own weights, by its name; empty for what there is none of.
+
+        A run goes on with the same, wherever it lies. What is not known is left out.
+        """
+        ...
+
     def modules(self) -> dict[str, nn.Module]:
         """Modules whose weights a checkpoint holds, by name."""
         ...

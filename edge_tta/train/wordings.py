@@ -15,7 +15,7 @@ import torch
 from numpy.random import Generator, default_rng
 from torch import Tensor
 
-from edge_tta.errors import ConfigError
+from edge_tta.ranges import COUNT, NOT_NEGATIVE, SHARE, require_ranges
 from edge_tta.train.caption_features import CaptionFeatures
 from edge_tta.train.data.captions import Captioner
 from edge_tta.train.latents import Batch
@@ -37,11 +37,8 @@ class TextVariety:
     """Share of tokens that is lost on average, the end of sentence excepted; rows differ, up to twice as much."""
 
     def __post_init__(self) -> None:
-        for name in ("wording_share", "mixing_share", "dropped_tokens"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"text.{name} {getattr(self, name):g} is not between 0 and 1")
-        if self.noise < 0 or self.wordings < 1:
-            raise ConfigError("text.noise must not be negative, text.wordings not below 1")
+        require_ranges(self, wording_share=SHARE, wordings=COUNT, mixing_share=SHARE)
+        require_ranges(self, noise=NOT_NEGATIVE, dropped_tokens=SHARE)
 
     @property
     def active(self) -> bool:

@@ -21,9 +21,10 @@ from safetensors.torch import load_file, save_file
 from edge_tta import GenerationRequest, TextToAudio
 from edge_tta.bundle.manifest import STAGES, Generation
 from edge_tta.errors import ConfigError, DataError, TrainingError
-from edge_tta.model.checkpoint import load_model_checkpoint
+from edge_tta.model.checkpoint import load_model_checkpoint, read_note
 from edge_tta.model.presets import preset
 from edge_tta.train.checkpoint import newest_run_state
+from edge_tta.train.couple_data import CODEC, latents_of
 from edge_tta.train.frozen import load_frozen
 from edge_tta.train.recipes import list_recipes, load_recipe
 from edge_tta.train.run import run_recipe
@@ -256,6 +257,7 @@ def test_a_new_model_takes_codec_and_text_encoder_from_another(workshop: Path, t
         assert (tmp_path / "new" / name).read_bytes() == (workshop / "model" / name).read_bytes(), name
     loaded = load_model_checkpoint(tmp_path / "new")
     assert loaded.text_encoder and loaded.generator and loaded.codec and loaded.tokenizer
+    assert read_note(tmp_path / "new", "generator", CODEC) == latents_of(loaded.codec)
     # Its own are used from then on.
     run_recipe("flow", [*settings, "generator.codec="], output=tmp_path / "again")
     other = preset("edge-tiny")
@@ -315,13 +317,14 @@ def test_resume_of_a_recipe_needs_to_be_asked_for(workshop: Path) -> None:
     with pytest.raises(ConfigError, match="--resume"):
         run_recipe("codec", common, output=workshop / "runs" / "codec")
     record = (workshop / "runs" / "codec" / "recipe.json").read_bytes()
-    with pytest.raises(TrainingError, match="another recipe"):
-        run_recipe(
-            "codec", [*common, "loop.learning_rate=7e-4"], output=workshop / "runs" / "codec", resume=True
-        )
+    # Told before any data are looked for: the folder is not there.
+    refused = [*common, "loop.learning_rate=7e-4", f"data.folder={workshop / 'nowhere'}"]
+    with pytest.raises(TrainingError, match=r"loop\.learning_rate 0\.0007 \(was 0\.0008\);"):
+        run_recipe("codec", refused, output=workshop / "runs" / "codec", resume=True)
     # What was refused leaves no trace: this is the one readable record of how the run was made.
     assert (workshop / "runs" / "codec" / "recipe.json").read_bytes() == record
-    again = run_recipe("codec", common, output=workshop / "runs" / "codec", resume=True)
+    harmless = [*common, "loop.log_every=1", "loop.checkpoint_every=3"]
+    again = run_recipe("codec", harmless, output=workshop / "runs" / "codec", resume=True)
     assert again["finished"] and again["step"] == 4
 
 

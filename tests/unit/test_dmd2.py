@@ -244,7 +244,7 @@ def test_a_teacher_is_needed() -> None:
     ],
 )
 def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
         Dmd2(**wrong)  # type: ignore[arg-type]
 
 

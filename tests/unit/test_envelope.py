@@ -161,7 +161,7 @@ def test_a_start_is_needed_and_must_fit(stage: EnvelopeStage, tmp_path: Path) ->
         made(replace(config, start=""), TINY)
     with pytest.raises(ConfigError, match="edge-tiny has no gains in time"):
         made(config, BARE)
-    with pytest.raises(ConfigError, match=r"envelope\.pool 0 is below 1"):
+    with pytest.raises(ConfigError, match="pool 0 is out of range: allowed are numbers from 1"):
         replace(config, pool=0)
     wider = replace(TINY, codec=replace(TINY.codec, frame_width=16))
     with pytest.raises(ConfigError, match="start holds a codec of another shape than edge-tiny has"):

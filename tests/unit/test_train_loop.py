@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from edge_tta.config import to_dict
 from edge_tta.errors import ConfigError, TrainingError
-from edge_tta.train import checkpoint
+from edge_tta.train import checkpoint, progress
 from edge_tta.train.checkpoint import complete_checkpoints, newest_run_state
 from edge_tta.train.ema import MovingAverage
 from edge_tta.train.guards import DivergenceGuard
@@ -23,6 +24,7 @@ from edge_tta.train.log import RunLog
 from edge_tta.train.loop import STREAM, Trainer
 from edge_tta.train.loop_config import LoopConfig, learning_rate
 from edge_tta.train.processes import Processes
+from edge_tta.train.progress import Progress
 
 
 class Line:
@@ -33,6 +35,10 @@ class Line:
             torch.manual_seed(0)
             self.model, self.other = nn.Linear(3, 1), nn.Linear(3, 1)
         self.bad_steps, self.count = bad_steps, groups
+        self.data = "a" * 64
+
+    def origin(self) -> dict[str, str]:
+        return {"data": self.data}
 
     def modules(self) -> dict[str, nn.Module]:
         return {"model": self.model, "other": self.other}
@@ -140,6 +146,44 @@ def test_a_resumed_run_leaves_the_log_of_a_whole_one(tmp_path: Path, stop: int) 
     assert [record["step"] for record in logs[0]] == [4, 5, 8, 10, 12, 12]
 
 
+class TimedLine(Line):
+    """A step takes 2 s by a clock of its own, validation 30 s."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        self.now += 2.0
+        return super().batch(step)
+
+    def validate(self) -> dict[str, float]:
+        self.now += 30.0
+        return super().validate()
+
+
+def test_steps_are_timed_alone_and_what_is_left_with_all_between_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, told = TimedLine(), list[Progress]()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: stage.now)
+    Trainer(stage, config(20, log_every=5, validate_every=10), tmp_path, on_progress=told.append).train()
+    assert [each.step for each in told] == [5, 10, 10, 15, 20, 20]
+    # Reports on validation are told apart by it.
+    assert [each.seconds_per_step for each in told] == [2.0, 2.0, 0.0, 2.0, 2.0, 0.0]
+    assert [each.eta_seconds for each in told] == [30.0, 20.0, 50.0, 20.0, 0.0, 0.0]
+
+
+def test_log_and_progress_have_the_learning_rate_of_the_last_step(tmp_path: Path) -> None:
+    settings, told = config(20, log_every=5, validate_every=0), list[Progress]()
+    Trainer(Line(), settings, tmp_path, on_progress=told.append).train()
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    found = [record["learning_rate"] for record in records if "validation" not in record]
+    assert found == [learning_rate(settings, step) for step in (4, 9, 14, 19)]
+    assert [each.values["learning_rate"] for each in told if each.seconds_per_step] == found
+
+
 def test_training_learns(tmp_path: Path) -> None:
     stage = Line()
     Trainer(stage, config(400, learning_rate=5e-2, checkpoint_every=1000), tmp_path).train()
@@ -214,10 +258,44 @@ def test_when_no_checkpoint_can_be_read_nothing_is_started_over_silently(tmp_pat
         Trainer(Line(), config(10), tmp_path).resume()
 
 
-def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
-    Trainer(Line(), config(5), tmp_path, digest="a").train()
-    with pytest.raises(TrainingError, match="another recipe"):
-        Trainer(Line(), config(5), tmp_path, digest="b").resume()
+def test_a_checkpoint_of_other_settings_is_refused_by_their_names(tmp_path: Path) -> None:
+    Trainer(Line(), config(5), tmp_path, {"loop": {"seed": 1}}).train()
+    again = Trainer(Line(), config(5), tmp_path, {"loop": {"seed": 2}})
+    before = snapshot(again)
+    with pytest.raises(TrainingError, match=r"other settings: loop\.seed 2 \(was 1\);"):
+        again.resume()
+    assert again.step == 0 and same(before, snapshot(again))
+
+
+def test_a_run_goes_on_with_what_it_has_learnt_from_alone(tmp_path: Path) -> None:
+    first = Trainer(Line(), config(10), tmp_path)
+    for _ in range(5):
+        first.train_step()
+    first.save()
+    other = Line()
+    other.data = "b" * 64
+    with pytest.raises(TrainingError, match="has learnt from another data so far"):
+        Trainer(other, config(10), tmp_path).resume()
+    # Nothing is left to learn: what a run has written may be what it learnt from.
+    assert Trainer(other, config(5), tmp_path).resume()
+
+
+def test_a_constant_learning_rate_lets_a_run_become_longer_and_ends_as_one_that_always_was(
+    tmp_path: Path,
+) -> None:
+    def trainer(steps: int, folder: str) -> Trainer:
+        settings = config(steps, final_learning_rate=1.0, checkpoint_every=7)
+        return Trainer(Line(), settings, tmp_path / folder, {"loop": to_dict(settings)})
+
+    trainer(12, "parts").train()
+    longer = trainer(20, "parts")
+    assert longer.resume() and longer.step == 12
+    longer.train()
+    whole = trainer(20, "whole")
+    whole.train()
+    assert same(snapshot(whole), snapshot(longer))
+    with pytest.raises(TrainingError, match="is at step 20, beyond 15 steps"):
+        trainer(15, "parts").resume()
 
 
 def test_a_full_disk_does_not_end_training(
@@ -401,7 +479,7 @@ def test_a_guard_of_an_earlier_release_begins_anew_with_the_error() -> None:
     "changes", [{"steps": 0}, {"accumulate": 0}, {"learning_rate": 0.0}, {"average_decay": 1.0}, {"seed": -1}]
 )
 def test_senseless_settings_are_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(ConfigError, match=f"{next(iter(changes))} .* is out of range: allowed are "):
         config(**{"steps": 10, **changes})
 
 

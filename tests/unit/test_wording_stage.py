@@ -180,7 +180,7 @@ def test_what_cannot_be_trained_is_refused(model: Path, tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "generator", ("generator",))
     with pytest.raises(ConfigError, match="has no text_encoder"):
         WordingStage(settings(), preset("edge-tiny"), tmp_path / "generator")
-    with pytest.raises(ConfigError, match="not between 0 and 1"):
+    with pytest.raises(ConfigError, match=r"held_out 1\.5 is out of range: allowed are 0 to 1"):
         settings(held_out=1.5)
     with pytest.raises(ConfigError, match="more than 1"):
         settings(stored_share=0.5, plain_share=0.6)

@@ -23,11 +23,11 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from edge_tta.errors import ConfigError
 from edge_tta.flow.objectives.intervals import IntervalObjective
 from edge_tta.flow.objectives.mean_flow import mean_target, teacher_velocities
 from edge_tta.flow.objectives.method import GeneratorAlone, Method
 from edge_tta.flow.path import Condition, per_row, predict
+from edge_tta.ranges import POSITIVE, require_ranges, require_rising
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,9 @@ class AlphaFlow(IntervalObjective):
     """Below this alpha is 0, which is MeanFlow, and above 1 minus this it is 1."""
 
     def __post_init__(self) -> None:
-        if self.anneal_end <= self.anneal_start:
-            raise ConfigError("alpha_flow: anneal_end must lie after anneal_start")
+        super().__post_init__()
+        require_rising(self, "anneal_start", "anneal_end", strictly=True)
+        require_ranges(self, steepness=POSITIVE, smallest_alpha=(0, 0.5))
 
     def alpha(self, step: int) -> float:
         """Alpha at a step, from 1 to 0."""

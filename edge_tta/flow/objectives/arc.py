@@ -27,6 +27,7 @@ from edge_tta.flow.path import Condition, interpolate, joined, normal_like
 from edge_tta.flow.ping_pong import denoise
 from edge_tta.flow.times import LogitNormal, Uniform
 from edge_tta.model.latent_discriminator import LatentDiscriminator, without_weight_gradients
+from edge_tta.ranges import COUNT, NOT_NEGATIVE, SHARE, Range, require_ranges
 
 DISCRIMINATOR = "discriminator"
 """Name of the discriminator and its optimiser."""
@@ -127,13 +128,9 @@ class Arc:
     """Standard deviation of the perturbation whose effect on the scores is penalised."""
 
     def __post_init__(self) -> None:
-        if self.discriminator_steps < 1:
-            raise ValueError(f"discriminator_steps must be at least 1, got {self.discriminator_steps}")
-        if not 0 < self.depth_share <= 1:
-            raise ValueError(f"depth_share must be above 0 and at most 1, got {self.depth_share}")
-        for name in ("contrastive_weight", "penalty_weight", "penalty_sigma"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        require_ranges(self, contrastive_weight=NOT_NEGATIVE, null_share=SHARE, guidance=NOT_NEGATIVE)
+        require_ranges(self, depth_share=Range(0, 1, above_low=True), discriminator_steps=COUNT)
+        require_ranges(self, penalty_weight=NOT_NEGATIVE, penalty_sigma=NOT_NEGATIVE)
 
     def method(self, generator: nn.Module, teacher: nn.Module | None) -> Method:
         """Grow the discriminator from the teacher, or from the generator as it stands, and train the two."""

@@ -39,6 +39,7 @@ from edge_tta.flow.path import Condition, interpolate, normal_like, per_row
 from edge_tta.flow.ping_pong import denoise
 from edge_tta.flow.times import TimeSampler, Uniform
 from edge_tta.model.latent_discriminator import JudgingGenerator, without_weight_gradients
+from edge_tta.ranges import COUNT, NOT_NEGATIVE, SHARE, Range, require_ranges, require_rising
 from edge_tta.times import ping_pong_grid
 
 FAKE_SCORE = "fake_score"
@@ -92,18 +93,12 @@ class Dmd2:
     """Weight of the classifier in the fake score's loss."""
 
     def __post_init__(self) -> None:
-        for name in ("fake_steps", "steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.min_time < self.max_time <= 1:
-            raise ValueError(f"min_time and max_time must rise in 0..1: {self.min_time}, {self.max_time}")
-        if not self.min_guidance <= self.max_guidance:
-            raise ValueError(f"min_guidance {self.min_guidance} is above max_guidance {self.max_guidance}")
-        if not 0 < self.depth_share <= 1:
-            raise ValueError(f"depth_share must be above 0 and at most 1, got {self.depth_share}")
-        for name in ("adversarial_weight", "classifier_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        require_ranges(self, min_time=SHARE, max_time=SHARE, fake_steps=COUNT, steps=COUNT)
+        require_rising(self, "min_time", "max_time", strictly=True)
+        require_ranges(self, min_guidance=NOT_NEGATIVE, max_guidance=NOT_NEGATIVE)
+        require_rising(self, "min_guidance", "max_guidance")
+        require_ranges(self, depth_share=Range(0, 1, above_low=True))
+        require_ranges(self, adversarial_weight=NOT_NEGATIVE, classifier_weight=NOT_NEGATIVE)
 
     def method(self, generator: nn.Module, teacher: nn.Module | None) -> Method:
         """Train generator and fake score, which starts as a copy of the teacher.

@@ -11,6 +11,7 @@ from edge_tta.errors import ConfigError
 from edge_tta.flow.objectives.method import GeneratorAlone, Method
 from edge_tta.flow.path import Condition, immiscible_noise, interpolate, normal_like, predict
 from edge_tta.flow.times import LogitNormal, TimeSampler
+from edge_tta.ranges import SHARE, require_ranges
 
 SILENT = ("duration_in", "guidance_in")
 """Branches of the generator that see one value only. Trained on it they would answer others at random; frozen at zero
@@ -26,6 +27,9 @@ class FlowMatching:
     """Share of rows trained without text, for classifier-free guidance."""
     immiscible: bool = False
     """Assign noise to data within the batch."""
+
+    def __post_init__(self) -> None:
+        require_ranges(self, null_share=SHARE)
 
     def method(self, generator: nn.Module, teacher: nn.Module | None) -> Method:
         """Train the generator alone, without the inputs that flow matching holds constant."""

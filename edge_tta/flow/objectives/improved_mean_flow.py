@@ -18,6 +18,7 @@ from edge_tta.flow.objectives.intervals import IntervalObjective, adaptive_losse
 from edge_tta.flow.objectives.mean_flow import conditional_and_null, teacher_velocities, velocity_derivative
 from edge_tta.flow.objectives.method import GeneratorAlone, Method
 from edge_tta.flow.path import Condition, per_row, predict
+from edge_tta.ranges import NOT_NEGATIVE, require_ranges
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,10 @@ class ImprovedMeanFlow(IntervalObjective):
     max_guidance: float = 8.0
     power: float = 1.0
     """Exponent p of the adaptive weight 1 / (error + c)^p."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_ranges(self, power=NOT_NEGATIVE)
 
     def method(self, generator: nn.Module, teacher: nn.Module | None) -> Method:
         """Train the generator alone; a teacher's guided velocity, if there is one, is tangent and target."""

@@ -21,6 +21,7 @@ from edge_tta.flow.objectives.mean_flow import guided_teacher_velocity
 from edge_tta.flow.objectives.method import GeneratorAlone, Method
 from edge_tta.flow.path import Condition, euler, interpolate, normal_like, per_row, predict
 from edge_tta.flow.times import LogitNormal, TimeSampler, sample_pairs
+from edge_tta.ranges import COUNT, NOT_NEGATIVE, SHARE, require_ranges, require_rising
 
 
 class IntervalTargets(NamedTuple):
@@ -52,6 +53,11 @@ class IntegratedFlow:
     """Guidance scales are drawn uniformly from this ..."""
     max_guidance: float = 6.0
     """... to this."""
+
+    def __post_init__(self) -> None:
+        require_ranges(self, one_step_share=SHARE, teacher_steps=COUNT)
+        require_ranges(self, min_guidance=NOT_NEGATIVE, max_guidance=NOT_NEGATIVE)
+        require_rising(self, "min_guidance", "max_guidance")
 
     def method(self, generator: nn.Module, teacher: nn.Module | None, seed: int = 0) -> Method:
         """Train the generator alone; targets are kept as long as the same batch comes again."""

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from edge_tta.flow.path import immiscible_noise, interpolate, normal_like
 from edge_tta.flow.times import LogitNormal, TimeSampler, sample_pairs
+from edge_tta.ranges import POSITIVE, SHARE, Range, require_ranges
 
 
 class IntervalRows(NamedTuple):
@@ -51,6 +52,10 @@ class IntervalObjective:
     """Constant c of the adaptive weight, which grows as an error falls to it."""
     immiscible: bool = False
     """Assign noise to data within the batch."""
+
+    def __post_init__(self) -> None:
+        require_ranges(self, equal_share=SHARE, one_step_share=SHARE, null_share=SHARE, unguided_share=SHARE)
+        require_ranges(self, max_guidance=Range(1), floor=POSITIVE)
 
     def draw_guidance(self, count: int, generator: Generator) -> Tensor:
         """Guidance scales float32 [count]."""

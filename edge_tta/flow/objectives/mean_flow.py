@@ -29,6 +29,7 @@ from torch import Generator, Tensor, nn
 from edge_tta.flow.objectives.intervals import IntervalObjective, adaptive_losses
 from edge_tta.flow.objectives.method import GeneratorAlone, Method
 from edge_tta.flow.path import Condition, per_row, predict
+from edge_tta.ranges import BELOW_ONE, NOT_NEGATIVE, require_ranges
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,10 @@ class MeanFlow(IntervalObjective):
     """Share of the network's own guided velocity in the target."""
     power: float = 1.0
     """Exponent p of the adaptive weight 1 / (error + c)^p."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_ranges(self, kappa=BELOW_ONE, power=NOT_NEGATIVE)
 
     def method(self, generator: nn.Module, teacher: nn.Module | None) -> Method:
         """Train the generator alone, with the teacher's velocities if there is one."""

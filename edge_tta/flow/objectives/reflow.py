@@ -24,6 +24,7 @@ from edge_tta.flow.kept_answers import KeptAnswers
 from edge_tta.flow.objectives.method import CoupleLearner, CoupleSource, Method
 from edge_tta.flow.path import Condition, interpolate, predict
 from edge_tta.flow.times import MixExp, TimeSampler
+from edge_tta.ranges import SHARE, require_ranges
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,9 @@ class Reflow:
     """Share of rows with duration 0: a reflowed model may be a teacher again, and its straightness is measured so."""
 
     def __post_init__(self) -> None:
-        if (
-            min(self.whole_share, self.instantaneous_share) < 0
-            or self.whole_share + self.instantaneous_share > 1
-        ):
-            raise ConfigError(
-                "reflow: whole_share and instantaneous_share must be shares, together at most 1"
-            )
+        require_ranges(self, whole_share=SHARE, instantaneous_share=SHARE)
+        if (total := self.whole_share + self.instantaneous_share) > 1:
+            raise ConfigError(f"whole_share and instantaneous_share add up to {total:g}, more than 1")
 
     def method(self, generator: nn.Module, teacher: nn.Module | None, seed: int = 0) -> Method:
         """Train the generator alone; couples are kept as long as the same batch comes again."""

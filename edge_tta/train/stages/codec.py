@@ -23,6 +23,7 @@ from edge_tta.model.discriminators import (
     discriminator_loss,
     feature_matching_loss,
 )
+from edge_tta.ranges import COUNT, NOT_NEGATIVE, POSITIVE, SEED, require_ranges
 from edge_tta.train.codec_losses import (
     MelLoss,
     SpectrumLoss,
@@ -66,6 +67,11 @@ class CodecStageConfig:
     """Where bands of the lossy coder meet that the clips were stored with: the steps it left there are taken out of
     what is exported (``edge_tta.train.coder_steps``)."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_ranges(self, batch=COUNT, crop_frames=COUNT, wave_batch=COUNT, coder_edges_hz=POSITIVE)
+        weights = ("advance", "delay", "steadiness", "mel", "kl", "adversarial", "feature")
+        require_ranges(self, seed=SEED, **{f"{name}_weight": NOT_NEGATIVE for name in weights})
 
 
 class CodecStage:
@@ -117,6 +123,10 @@ class CodecStage:
     def adversarial(self) -> bool:
         """Whether a discriminator is trained."""
         return self.config.adversarial_weight > 0 or self.config.feature_weight > 0
+
+    def origin(self) -> dict[str, str]:
+        """The clips."""
+        return {"data": self.cache.digest}
 
     def modules(self) -> dict[str, nn.Module]:
         """Codec and, when adversarial, discriminator."""

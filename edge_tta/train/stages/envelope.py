@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,9 @@ from edge_tta.catalog import Clip
 from edge_tta.config import ModelConfig
 from edge_tta.errors import ConfigError
 from edge_tta.model.envelope import Envelope
+from edge_tta.ranges import COUNT, NOT_NEGATIVE, POSITIVE, SEED, require_ranges
 from edge_tta.train.data.clip_cache import ClipCache
+from edge_tta.train.frozen import codec_digest
 from edge_tta.train.stages.codec import CodecStage, CodecStageConfig
 
 QUIETEST, LOUDEST = -5.0, 1.0
@@ -47,9 +50,8 @@ class EnvelopeStageConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("pool", "crop_frames", "batch", "wave_batch"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"envelope.{name} {getattr(self, name)} is below 1")
+        require_ranges(self, pool=COUNT, crop_frames=COUNT, batch=COUNT, wave_batch=COUNT, seed=SEED)
+        require_ranges(self, mel_weight=NOT_NEGATIVE, coder_edges_hz=POSITIVE)
 
 
 class Decoded(NamedTuple):
@@ -130,6 +132,10 @@ class EnvelopeStage(CodecStage):
             parts.append(Decoded(original.half(), decoded.half(), hidden.half()))
         report("decoding crops", wanted, wanted)
         return Decoded(*(torch.cat(tensors)[:wanted] for tensors in zip(*parts, strict=True)))
+
+    def origin(self) -> dict[str, str]:
+        """The clips, and the codec that the pool was decoded by."""
+        return {**super().origin(), "codec": codec_digest(Path(self.settings.start))}
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """The gains alone."""

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from edge_tta.config import ModelConfig
+from edge_tta.config import ModelConfig, dict_digest
 from edge_tta.errors import ConfigError
+from edge_tta.flow.couple_store import weights_digest
 from edge_tta.flow.objectives.alpha_flow import AlphaFlow
 from edge_tta.flow.objectives.arc import Arc
 from edge_tta.flow.objectives.dmd2 import Dmd2
@@ -29,8 +30,9 @@ from edge_tta.model.generator import Generator
 from edge_tta.model.layers import seeded_dropout
 from edge_tta.model.scheme import StageScheme
 from edge_tta.noise import gaussian_noise
+from edge_tta.ranges import BELOW_ONE, COUNT, NOT_NEGATIVE, POSITIVE, SEED, SHARE, require_ranges
 from edge_tta.train.batches import to_device
-from edge_tta.train.couple_data import CoupleBatch, CoupleData
+from edge_tta.train.couple_data import CODEC, TEXT_ENCODER, CoupleBatch, CoupleData, latents_of, origin_of
 from edge_tta.train.frozen import FrozenParts
 from edge_tta.train.latents import Batch, LatentSet
 from edge_tta.train.loop import STREAM
@@ -107,8 +109,9 @@ class GeneratorStageConfig:
     dmd2: Dmd2 | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"generator.dropout must be at least 0 and below 1, got {self.dropout}")
+        require_ranges(self, frames=COUNT, max_frames=COUNT, short_frames=COUNT, short_step_share=SHARE)
+        require_ranges(self, sample_steps=COUNT, sample_guidance=NOT_NEGATIVE, sample_seconds=POSITIVE)
+        require_ranges(self, dropout=BELOW_ONE, reuse=COUNT, seed=SEED)
         if self.couples and self.reflow is None and self.one_step is None:
             raise ConfigError(
                 "generator.couples are for reflow and one_step; other objectives have no use for them"
@@ -198,6 +201,17 @@ class GeneratorStage:
         if loaded is None:
             raise ConfigError(f"{directory} has no generator")
         return loaded
+
+    def origin(self) -> dict[str, str]:
+        """Codec, text networks and teacher, the windows or couples, and the free wordings."""
+        made = origin_of(self.frozen.codec, self.frozen.text)
+        found = {
+            "codec": made[CODEC],
+            "text encoder": made[TEXT_ENCODER],
+            "teacher": "" if self.teacher is None else weights_digest(self.teacher),
+            "captions": "" if self.wordings is None else dict_digest({"free": self.wordings.free}),
+        }
+        return {**found, "data": self.data.digest} if self.data.digest else found
 
     def modules(self) -> dict[str, nn.Module]:
         """The generator and what the method trains beside it; codec and text encoder stay as they are."""
@@ -292,6 +306,7 @@ class GeneratorStage:
         write_examples(directory, list(prompts), [row.numpy() for row in waveforms], audio.sample_rate)
 
     def export(self, directory: Path) -> None:
-        """Write ``generator.safetensors``, and beside it what it needs and was read from elsewhere."""
-        save_part(directory, self.model, "generator", self.generator)
+        """Write ``generator.safetensors``, which names its codec, and beside it what was read from elsewhere."""
+        note = (CODEC, latents_of(self.frozen.codec))
+        save_part(directory, self.model, "generator", self.generator, note)
         self.frozen.accompany(directory, self.model)

@@ -28,6 +28,7 @@ from edge_tta.evaluate.tagger import (
     save_tagger,
     tagger_input,
 )
+from edge_tta.ranges import BELOW_ONE, COUNT, SEED, require_ranges
 from edge_tta.train.data.clip_cache import ClipCache
 from edge_tta.train.spectrogram_augment import AugmentConfig, augment_batch, crop, label_weights
 
@@ -50,6 +51,10 @@ class TaggerStageConfig:
     batch: int = 64
     label_smoothing: float = 0.07
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_ranges(self, minimum_clips=COUNT, development_share=BELOW_ONE, batch=COUNT)
+        require_ranges(self, label_smoothing=BELOW_ONE, seed=SEED)
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,7 @@ class TaggerStage:
     """
 
     def __init__(self, config: TaggerStageConfig, clips: Sequence[Clip], cache: ClipCache) -> None:
-        self.config = config
+        self.config, self.data_digest = config, cache.digest
         self.labels = known_labels(clips, config.minimum_clips)
         if len(self.labels) < 2:
             raise DataError(
@@ -155,6 +160,10 @@ class TaggerStage:
                     f"{config.start}: knows {len(start.labels)} labels, not the {len(self.labels)} of the data"
                 )
             self.network.load_state_dict(start.network.state_dict())
+
+    def origin(self) -> dict[str, str]:
+        """The clips."""
+        return {"data": self.data_digest}
 
     def modules(self) -> dict[str, nn.Module]:
         """The network."""

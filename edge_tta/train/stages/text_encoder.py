@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from edge_tta.config import ModelConfig
 from edge_tta.errors import ConfigError, DataError
 from edge_tta.model.checkpoint import save_part, write_atomically
+from edge_tta.ranges import COUNT, NOT_NEGATIVE, SEED, SHARE, require_ranges
 from edge_tta.text import Tokenizer
 from edge_tta.train.data.captions import Captioner
 from edge_tta.train.teacher import Teacher, start_student
@@ -59,6 +60,11 @@ class TextEncoderStageConfig:
     similarity_weight: float = 2.0
     """Weight of matching the similarities inside the batch."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_ranges(self, layers=NOT_NEGATIVE, batch=COUNT, misspelt_share=SHARE, seed=SEED)
+        require_ranges(self, captions_per_label=NOT_NEGATIVE, joined_captions=NOT_NEGATIVE)
+        require_ranges(self, phrases=NOT_NEGATIVE, similarity_weight=NOT_NEGATIVE)
 
 
 def read_texts(path: Path) -> list[str]:
@@ -174,6 +180,11 @@ class TextEncoderStage:
                 np.save(stream, rows)
             part.replace(path)
         return torch.from_numpy(np.load(path, allow_pickle=False))
+
+    def origin(self) -> dict[str, str]:
+        """The teacher, and the texts that it is asked for."""
+        texts = hashlib.sha256("\n".join(self.texts).encode()).hexdigest()
+        return {"teacher": self.teacher.digest, "texts": texts}
 
     def modules(self) -> dict[str, nn.Module]:
         """The student."""

@@ -21,8 +21,10 @@ from torch import Tensor, nn
 
 from edge_tta.config import ModelConfig
 from edge_tta.errors import ConfigError
+from edge_tta.flow.couple_store import weights_digest
 from edge_tta.model.checkpoint import load_model_checkpoint, save_part
 from edge_tta.model.text_encoder import TextEncoder
+from edge_tta.ranges import COUNT, SEED, SHARE, require_ranges
 from edge_tta.text import Tokenizer
 from edge_tta.train.data.captions import Captioner
 from edge_tta.train.text_conditioner import pad_ids
@@ -59,13 +61,10 @@ class WordingStageConfig:
 
     def __post_init__(self) -> None:
         kinds = ("stored_share", "joined_share", "plain_share")
-        for name in (*kinds, "context_share", "held_out", "dropped_tokens"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"text_wordings.{name} {getattr(self, name):g} is not between 0 and 1")
+        require_ranges(self, layers=COUNT, rows=COUNT, seed=SEED, **dict.fromkeys(kinds, SHARE))
+        require_ranges(self, context_share=SHARE, held_out=SHARE, dropped_tokens=SHARE)
         if (total := sum(getattr(self, name) for name in kinds)) > 1:
-            raise ConfigError(f"text_wordings: {', '.join(kinds)} add up to {total:g}, more than 1")
-        if min(self.layers, self.rows) < 1:
-            raise ConfigError("text_wordings: layers and rows must be at least 1")
+            raise ConfigError(f"{', '.join(kinds)} add up to {total:g}, more than 1")
 
 
 class WordingBatch(NamedTuple):
@@ -137,9 +136,14 @@ class WordingStage:
         self.student.requires_grad_(False)
         self.student.layers[-config.layers :].requires_grad_(True)
         grammar = Captioner.load(config.captions)
+        self.grammar_digest = grammar.digest()
         self.captioner = _only(grammar, config.held_out, held=False)
         self.validation = _only(grammar, config.held_out, held=True)
         self.device = torch.device("cpu")
+
+    def origin(self) -> dict[str, str]:
+        """The encoder that says what words mean, and the grammar."""
+        return {"teacher": weights_digest(self.start), "captions": self.grammar_digest}
 
     def modules(self) -> dict[str, nn.Module]:
         """The student."""
