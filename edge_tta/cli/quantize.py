@@ -13,6 +13,7 @@ from edge_tta.cli.options import Quiet
 if TYPE_CHECKING:
     from edge_tta.config import ModelConfig
     from edge_tta.text import Tokenizer
+    from quantization.calibration import CalibrationRequest
 
 app = typer.Typer(
     help="Quantization recipes: list them, find sensitive layers, compare what they cost.",
@@ -71,6 +72,7 @@ def sensitivity(
     from edge_tta.cli.extras import require
     from edge_tta.cli.progress import shown_progress
     from edge_tta.errors import ConfigError
+    from edge_tta.runtime.pipeline import checked_threads
 
     require("PIL", "eval", "drawing the report")
     _require_toolchain()
@@ -88,11 +90,11 @@ def sensitivity(
     for name in chosen:
         settings.stage(name)
     targets = _targets(target_snr or ())
+    requests, threads = _first(read_requests(), sounds), checked_threads(threads)
     with shown_progress(quiet) as report:
         config, tokenizer, graphs = _graphs(checkpoint)
         model = GraphModel(graphs, config.audio, tokenizer, threads)
-        requests = within(read_requests()[:sounds], config.audio)
-        made = [model.make(request) for request in requests]
+        made = [model.make(request) for request in within(requests, config.audio)]
         found = tuple(
             sweep(name, graphs[name], settings, model, made, targets[name], report) for name in chosen
         )
@@ -133,8 +135,11 @@ def compare(
 
     from edge_tta.cli.console import say, say_json
     from edge_tta.cli.progress import shown_progress
+    from edge_tta.runtime.pipeline import checked_threads
+    from edge_tta.runtime.request import GenerationRequest, check_seconds
 
     _require_toolchain()
+    from edge_tta.model.checkpoint import read_config
     from export.to_onnx import store_in_bf16
     from quantization.calibration import CalibrationRequest, GraphModel, read_requests, stage_inputs, within
     from quantization.comparison import FLOAT, SCHEMA, markdown, write_comparison
@@ -144,6 +149,10 @@ def compare(
 
     packaged = (name for name, item in list_recipes().items() if item.target == "onnx")
     recipes = [load_recipe(name) for name in recipe or packaged]
+    # What is wrong is told before the graphs are exported, in the words of a generation.
+    asked, threads = GenerationRequest("a waterfall in a gorge", seconds), checked_threads(threads)
+    check_seconds(asked.seconds, read_config(checkpoint).audio, "checkpoint")
+    judged = _first(read_requests(), sounds)
     with shown_progress(quiet) as report:
         config, tokenizer, graphs = _graphs(checkpoint)
         model = GraphModel(graphs, config.audio, tokenizer, threads)
@@ -157,17 +166,27 @@ def compare(
                 name: store_in_bf16(quantize_onnx(name, data, item, stage_inputs(calibration, name)))
                 for name, data in graphs.items()
             }
-        (timed,) = within([CalibrationRequest("a waterfall in a gorge", seconds, 4.0, 1, 0)], config.audio)
-        found = measure(config.name, variants, model, requests[:sounds], timed, rounds, report)
+        timed = CalibrationRequest(asked.prompt, asked.seconds, 4.0, 1, 0)
+        found = measure(config.name, variants, model, within(judged, config.audio), timed, rounds, report)
     options = "".join(f" --recipe {name}" for name in recipe or ())
     command = (
-        f"edge-tta quantize compare {checkpoint} -o {output}{options} --sounds {sounds} --rounds {rounds}"
+        f"edge-tta quantize compare {checkpoint} -o {output}{options} --sounds {sounds} --seconds {seconds:g} "
+        f"--rounds {rounds} --threads {threads}"
     )
     write_comparison(found, output, command)
     if as_json:
         say_json({"schema": SCHEMA, **asdict(found)})
     else:
         say(markdown(found, command))
+
+
+def _first(requests: Sequence[CalibrationRequest], sounds: int) -> Sequence[CalibrationRequest]:
+    """The first requests of a list, as many as are asked for."""
+    from edge_tta.errors import RequestError
+
+    if sounds > len(requests):
+        raise RequestError(f"sounds {sounds} is out of range: the list has {len(requests)}")
+    return requests[:sounds]
 
 
 def _targets(given: Sequence[str]) -> dict[str, float]:

@@ -17,6 +17,8 @@ from edge_tta.bundle import Bundle
 from edge_tta.bundle.manifest import STAGES
 from edge_tta.errors import ConfigError, DataError, OutputError
 from edge_tta.evaluate.bar_chart import Bar, BarGroup, draw_bars
+from edge_tta.model.checkpoint import save_config
+from edge_tta.model.presets import preset
 from edge_tta.model.scheme import LayerRule, Scheme, StageScheme
 from edge_tta.text import Tokenizer
 from quantization.calibration import CalibrationSound, GraphModel, read_requests
@@ -215,3 +217,27 @@ def test_the_command_line_lists_recipes_and_says_what_is_wrong(tmp_path: Path) -
         refused = runner.invoke(command_line.app, ["quantize", *arguments])
         assert refused.exit_code == 2 and message in refused.stderr, refused.output
         assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare", "--seconds", "99"], "seconds 99 is out of range: this checkpoint makes 0.5 to 12 s"),
+        (["compare", "--seconds", "0.2"], "seconds 0.2 is out of range: this checkpoint makes 0.5 to 12 s"),
+        (["compare", "--seconds", "nan"], "seconds must be a finite number, got nan"),
+        (["compare", "--seconds", "inf"], "seconds must be a finite number, got inf"),
+        (["compare", "--seconds", "-3"], "seconds -3 is out of range: it must be above 0"),
+        (["compare", "--threads", "65"], "threads 65 is out of range: allowed are 1 to 64"),
+        (["compare", "--sounds", "33"], "sounds 33 is out of range: the list has 32"),
+        (["sensitivity", "--threads", "65"], "threads 65 is out of range: allowed are 1 to 64"),
+        (["sensitivity", "--sounds", "33"], "sounds 33 is out of range: the list has 32"),
+    ],
+)
+def test_what_no_generation_would_take_is_refused_before_the_work(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    """The folder holds a configuration and no weights: whatever came later would fail otherwise."""
+    save_config(tmp_path, preset("edge-tiny"))
+    verb, *options = arguments
+    refused = CliRunner().invoke(command_line.app, ["quantize", verb, str(tmp_path), "-o", "x", *options])
+    assert refused.exit_code == 2 and refused.stderr == f"edge-tta: {message}\n", refused.output
