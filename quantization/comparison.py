@@ -23,12 +23,13 @@ from quantization.calibration import (
     CalibrationSound,
     GraphModel,
     open_session,
+    require_disjoint,
     run_stage,
     stage_inputs,
 )
 from quantization.signal_to_noise import compared, decibels, noise_share
 
-SCHEMA = "quantization/1"
+SCHEMA = "quantization/2"
 FLOAT = "fp32"
 """Name of the variant that the others are compared with."""
 
@@ -67,8 +68,10 @@ class Comparison:
     """Length of the sound that was timed, one step."""
     threads: int
     rounds: int
-    sounds: int
-    """Calibration sounds that closeness was measured on."""
+    calibration: tuple[CalibrationRequest, ...]
+    """What static ranges are of; empty where no variant has any."""
+    judged: tuple[CalibrationRequest, ...]
+    """What closeness was measured on: other prompts and other noise."""
     processor: str
     features: tuple[str, ...]
     load_average: float
@@ -80,7 +83,8 @@ def compare(
     name: str,
     variants: Mapping[str, Mapping[str, bytes]],
     model: GraphModel,
-    requests: Sequence[CalibrationRequest],
+    calibration: Sequence[CalibrationRequest],
+    judged: Sequence[CalibrationRequest],
     timed: CalibrationRequest,
     rounds: int,
     on_progress: Callable[[str, int, int], Any] | None = None,
@@ -91,16 +95,21 @@ def compare(
         name: of the model.
         variants: ONNX files by stage by variant; "fp32" is one of them.
         model: the float model, with the threads to use.
-        requests: what closeness is measured on.
+        calibration: what the variants were calibrated on; empty if none was.
+        judged: what closeness is measured on.
         timed: what is timed; one step.
         rounds: how often; in every round each variant runs once, so that load from outside meets all alike.
         on_progress: told (what, done, total).
+
+    Raises:
+        DataError: a prompt or seed is calibrated on and judged on.
     """
+    require_disjoint(calibration, judged)
     report = on_progress or (lambda *_: None)
     sounds = []
-    for number, request in enumerate(requests):
+    for number, request in enumerate(judged):
         sounds.append(model.make(request))
-        report("float model", number + 1, len(requests))
+        report("float model", number + 1, len(judged))
     inputs = model.make(timed).inputs
     found = {}
     for number, (variant, graphs) in enumerate(variants.items()):
@@ -122,7 +131,8 @@ def compare(
         timed.seconds,
         model.threads,
         rounds,
-        len(sounds),
+        tuple(calibration),
+        tuple(judged),
         cpu_model(),
         cpu_features(),
         load,
@@ -204,9 +214,9 @@ def markdown(found: Comparison, command: str) -> str:
             f"Times: one sound of {found.seconds:g} s in one step, {found.threads} threads, median of {found.rounds} "
             f"rounds in which every variant runs once; {found.processor} ({features}), load average "
             f"{found.load_average:g}. The ratio to fp32 is the median of the ratios within a round. Closeness: "
-            f"{found.sounds} calibration sounds against fp32 with the same noise; SNR of a stage on the float model's "
-            f"inputs (token features, velocities, STFT magnitudes), of the latent and log-mel with all stages in the "
-            f"variant (log10, 0.05 is 1 dB)."
+            f"{len(found.judged)} sounds that nothing was calibrated on, against fp32 with the same noise; SNR of a "
+            f"stage on the float model's inputs (token features, velocities, STFT magnitudes), of the latent and "
+            f"log-mel with all stages in the variant (log10, 0.05 is 1 dB). {_calibrated(found)}"
         ),
         "",
         f"    {command}",
@@ -229,4 +239,17 @@ def markdown(found: Comparison, command: str) -> str:
             snr = "" if variant is floats else f"{own.snr_db:.1f} dB"
             cells = [stage, variant.name, f"{own.bytes / 1e6:.2f}", snr]
             lines.append(f"| {' | '.join([*cells, f'{own.milliseconds:.1f}', f'{own.ratio:.2f}'])} |")
+    for what, requests in (("Judged on", found.judged), ("Calibrated on", found.calibration)):
+        if requests:
+            listed = "; ".join(
+                f"{item.prompt} ({item.seconds:g} s, guidance {item.guidance:g}, steps {item.steps}, seed {item.seed})"
+                for item in requests
+            )
+            lines += ["", f"{what}: {listed}."]
     return "\n".join(lines) + "\n"
+
+
+def _calibrated(found: Comparison) -> str:
+    if not found.calibration:
+        return "No variant is calibrated."
+    return f"Static ranges are of {len(found.calibration)} sounds with other prompts and noise."

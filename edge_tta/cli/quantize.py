@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint folder with all parts.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the report.")]
-Sounds = Annotated[int, typer.Option(help="Calibration sounds to measure on, the first of the list.", min=1)]
+Sounds = Annotated[int, typer.Option(help="Sounds to measure on, the first of the list.", min=1)]
 Threads = Annotated[int, typer.Option(help="Threads inside an operator.", min=1)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
@@ -130,7 +130,7 @@ def compare(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare recipes with the float model: bytes, closeness, time."""
+    """Compare recipes with the float model: bytes, closeness on sounds that nothing was calibrated on, time."""
     from dataclasses import asdict
 
     from edge_tta.cli.console import say, say_json
@@ -141,7 +141,14 @@ def compare(
     _require_toolchain()
     from edge_tta.model.checkpoint import read_config
     from export.to_onnx import store_in_bf16
-    from quantization.calibration import CalibrationRequest, GraphModel, read_requests, stage_inputs, within
+    from quantization.calibration import (
+        CalibrationRequest,
+        GraphModel,
+        read_judgement,
+        read_requests,
+        stage_inputs,
+        within,
+    )
     from quantization.comparison import FLOAT, SCHEMA, markdown, write_comparison
     from quantization.comparison import compare as measure
     from quantization.onnx_stage import quantize_onnx
@@ -152,22 +159,21 @@ def compare(
     # What is wrong is told before the graphs are exported, in the words of a generation.
     asked, threads = GenerationRequest("a waterfall in a gorge", seconds), checked_threads(threads)
     check_seconds(asked.seconds, read_config(checkpoint).audio, "checkpoint")
-    judged = _first(read_requests(), sounds)
+    judged = _first(read_judgement(), sounds)
     with shown_progress(quiet) as report:
         config, tokenizer, graphs = _graphs(checkpoint)
         model = GraphModel(graphs, config.audio, tokenizer, threads)
-        requests = within(read_requests(), config.audio)
-        calibration = (
-            [model.make(request) for request in requests] if any(r.is_static for r in recipes) else []
-        )
+        calibration = within(read_requests(), config.audio) if any(r.is_static for r in recipes) else ()
+        calibrated = [model.make(request) for request in calibration]
         variants = {FLOAT: {name: store_in_bf16(data) for name, data in graphs.items()}}
         for item in recipes:
             variants[item.name] = {
-                name: store_in_bf16(quantize_onnx(name, data, item, stage_inputs(calibration, name)))
+                name: store_in_bf16(quantize_onnx(name, data, item, stage_inputs(calibrated, name)))
                 for name, data in graphs.items()
             }
         timed = CalibrationRequest(asked.prompt, asked.seconds, 4.0, 1, 0)
-        found = measure(config.name, variants, model, within(judged, config.audio), timed, rounds, report)
+        judged = within(judged, config.audio)
+        found = measure(config.name, variants, model, calibration, judged, timed, rounds, report)
     options = "".join(f" --recipe {name}" for name in recipe or ())
     command = (
         f"edge-tta quantize compare {checkpoint} -o {output}{options} --sounds {sounds} --seconds {seconds:g} "

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_data import write_checkpoint
 from typer.testing import CliRunner
 
 import edge_tta.cli.main as command_line
@@ -21,7 +22,13 @@ from edge_tta.model.checkpoint import save_config
 from edge_tta.model.presets import preset
 from edge_tta.model.scheme import LayerRule, Scheme, StageScheme
 from edge_tta.text import Tokenizer
-from quantization.calibration import CalibrationSound, GraphModel, read_requests
+from quantization.calibration import (
+    CalibrationRequest,
+    CalibrationSound,
+    GraphModel,
+    read_judgement,
+    read_requests,
+)
 from quantization.comparison import FLOAT, compare, write_comparison
 from quantization.comparison import markdown as comparison_markdown
 from quantization.onnx_stage import quantize_onnx
@@ -183,8 +190,12 @@ def test_a_comparison_measures_all_variants_alike(
     graphs: dict[str, bytes], model: GraphModel, sounds: list[CalibrationSound], tmp_path: Path
 ) -> None:
     small = {**graphs, "generator": quantize_onnx("generator", graphs["generator"], RECIPE)}
-    requests = [sound.request for sound in sounds[:2]]
-    found = compare("edge-tiny", {FLOAT: graphs, "test": small}, model, requests, requests[0], 3)
+    calibration = [sound.request for sound in sounds[:1]]
+    judged = [replace(item, seconds=0.5) for item in read_judgement()[:2]]
+    variants = {FLOAT: graphs, "test": small}
+    with pytest.raises(DataError, match="is calibrated on and judged on"):
+        compare("edge-tiny", variants, model, calibration, calibration, judged[0], 3)
+    found = compare("edge-tiny", variants, model, calibration, judged, judged[0], 3)
     floats, test = found.variants
     assert [variant.name for variant in found.variants] == [FLOAT, "test"]
     for stage, own in floats.stages.items():
@@ -196,8 +207,55 @@ def test_a_comparison_measures_all_variants_alike(
     assert test.stages["generator"].bytes == len(small["generator"]) < floats.stages["generator"].bytes
     write_comparison(found, tmp_path, "the command")
     document = json.loads((tmp_path / "quantization.json").read_text())
-    assert document["schema"] == "quantization/1" and document["variants"][1]["name"] == "test"
-    assert (tmp_path / "quantization.md").read_text() == comparison_markdown(found, "the command")
+    assert document["schema"] == "quantization/2" and document["variants"][1]["name"] == "test"
+    assert [item["seed"] for item in document["judged"]] == [201, 202]
+    assert [item["seed"] for item in document["calibration"]] == [101]
+    text = (tmp_path / "quantization.md").read_text()
+    assert text == comparison_markdown(found, "the command")
+    assert "Judged on: a goat bleating in a stable (0.5 s, guidance 4, steps 1, seed 201); surf" in text
+    assert "Calibrated on: a dog growling behind a fence (0.5 s, guidance 4, steps 1, seed 101)." in text
+    assert "Calibrated on" not in comparison_markdown(replace(found, calibration=()), "the command")
+
+
+def test_the_comparison_of_a_static_recipe_judges_other_sounds_than_it_calibrates_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, recipe = tmp_path / "tiny", tmp_path / "static.toml"
+    write_checkpoint(checkpoint)
+    recipe.write_text(
+        'name = "static"\ntarget = "onnx"\n[generator]\nmin_elements = 64\n'
+        'scheme = { weights = "int8", activations = "static", reduce_range = true }\n'
+        '[[generator.layers]]\npattern = "*_in.*"\nreason = "with a bias"\n'
+        '[[generator.layers]]\npattern = "*modulation*"\nreason = "with a bias"\n'
+    )
+    made: list[CalibrationRequest] = []
+    answer = GraphModel.make
+
+    def watched(model: GraphModel, request: CalibrationRequest) -> CalibrationSound:
+        made.append(request)
+        return answer(model, replace(request, seconds=0.5, steps=1))
+
+    monkeypatch.setattr(GraphModel, "make", watched)
+    command = [
+        "quantize",
+        "compare",
+        str(checkpoint),
+        "-o",
+        str(tmp_path / "report"),
+        "--recipe",
+        str(recipe),
+    ]
+    result = CliRunner().invoke(
+        command_line.app,
+        [*command, "--sounds", "2", "--seconds", "0.5", "--rounds", "1", "--json", "--quiet"],
+    )
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    calibration, judged = document["calibration"], document["judged"]
+    assert [item["prompt"] for item in calibration] == [item.prompt for item in read_requests()]
+    assert [item["prompt"] for item in judged] == [item.prompt for item in read_judgement()[:2]]
+    asked = {request.prompt for request in made}
+    assert asked == {item["prompt"] for item in [*calibration, *judged]} | {"a waterfall in a gorge"}
 
 
 def test_the_command_line_lists_recipes_and_says_what_is_wrong(tmp_path: Path) -> None:
