@@ -55,6 +55,18 @@ class CalibrationSound:
     waveform: NDArray[np.float32]
     """float32 [1, channels, samples]."""
 
+    @property
+    def text(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Token features [1, T, D] and sentence vector [1, D]."""
+        given = self.inputs["generator"][0]
+        return given["tokens"], given["pooled"]
+
+    @property
+    def latent(self) -> NDArray[np.float32]:
+        """What the decoder was given, [1, L, C]."""
+        found: NDArray[np.float32] = self.inputs["decoder"][0]["latent"]
+        return found
+
 
 def read_requests(path: Traversable | None = None) -> tuple[CalibrationRequest, ...]:
     """The packaged requests for calibration, or those of a CSV with the same columns.
@@ -174,8 +186,12 @@ class GraphModel:
 
     def with_stage(self, stage: str, graph: bytes) -> GraphModel:
         """The same model with another graph for one stage; the others are shared."""
+        return self.with_sessions({stage: open_session(graph, self.threads)})
+
+    def with_sessions(self, sessions: Mapping[str, Session]) -> GraphModel:
+        """The same model with other sessions for some stages; the others are shared."""
         other = copy.copy(self)
-        other.sessions = {**self.sessions, stage: open_session(graph, self.threads)}
+        other.sessions = {**self.sessions, **sessions}
         return other
 
     def make(self, request: CalibrationRequest) -> CalibrationSound:

@@ -50,13 +50,24 @@ def sensitivity(
     recipe: Annotated[str, typer.Option(help="Recipe for onnx, packaged or a TOML file.")] = "onnx-int8",
     stage: Annotated[
         list[str] | None,
-        typer.Option(help="text_encoder, generator or decoder; all by default. May be repeated."),
-    ] = None,
-    target_snr: Annotated[
-        list[str] | None,
         typer.Option(
-            help="Signal-to-noise ratio that the proposed exceptions must reach, dB, of all stages or of one as in "
-            "decoder=20; 30, and 15 for the decoder's magnitudes. May be repeated."
+            help="text_encoder, generator or decoder; all that the recipe quantizes by default. May be repeated."
+        ),
+    ] = None,
+    gates: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file of gates, as for validate; packaged ones by default.", show_default=False
+        ),
+    ] = None,
+    allowance: Annotated[
+        float, typer.Option(help="How much of every gate the proposal may use up, above 0, at most 1.")
+    ] = 0.8,
+    output_recipe: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file for the proposal, as a recipe that export --quantization takes.",
+            show_default=False,
         ),
     ] = None,
     sounds: Sounds = 8,
@@ -64,53 +75,92 @@ def sensitivity(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Quantize one layer at a time and propose which should stay float."""
+    """Quantize one layer at a time, propose by the gates which should stay float, and verify the proposal."""
     from dataclasses import asdict
 
     from edge_tta.bundle.manifest import STAGES
-    from edge_tta.cli.console import say, say_json
+    from edge_tta.cli.console import note, say, say_json
     from edge_tta.cli.extras import require
     from edge_tta.cli.progress import shown_progress
-    from edge_tta.errors import ConfigError
+    from edge_tta.errors import ConfigError, RequestError
+    from edge_tta.evaluate.gates import load_gates
+    from edge_tta.files import write_file
     from edge_tta.runtime.pipeline import checked_threads
 
     require("PIL", "eval", "drawing the report")
     _require_toolchain()
-    from quantization.calibration import GraphModel, read_requests, within
+    from export.to_onnx import store_in_bf16
+    from quantization.calibration import GraphModel, read_judgement, read_requests, within
+    from quantization.closeness import GateJudge, judged_gates
+    from quantization.proposal import proposal_comments, proposed_recipe, recipe_text, verify
     from quantization.recipe import load_recipe
     from quantization.sensitivity import sweep
     from quantization.sensitivity_report import SCHEMA, SensitivityReport, markdown, write_report
 
     settings = load_recipe(recipe)
-    chosen = tuple(stage or (name for name in STAGES if not settings.stage(name).is_float))
+    chosen = tuple(dict.fromkeys(stage or (name for name in STAGES if not settings.stage(name).is_float)))
     if settings.target != "onnx":
         raise ConfigError(
             f"recipe {settings.name} is for {settings.target}; layers are measured in onnx graphs"
         )
     for name in chosen:
         settings.stage(name)
-    targets = _targets(target_snr or ())
-    requests, threads = _first(read_requests(), sounds), checked_threads(threads)
+    if not 0 < allowance <= 1:
+        raise RequestError(f"allowance {allowance:g} is out of range: above 0, at most 1")
+    limits = judged_gates(load_gates(gates).gates, settings.precision, str(gates or "gates.toml"))
+    _check_recipe_file(output_recipe)
+    listed, judged, threads = read_requests(), _first(read_judgement(), sounds), checked_threads(threads)
+    measured = _first(listed, sounds)
+    if settings.is_static and len(measured) == len(listed):
+        raise RequestError(
+            f"sounds {sounds} is out of range: static ranges need another one of the {len(listed)} in the list"
+        )
     with shown_progress(quiet) as report:
         config, tokenizer, graphs = _graphs(checkpoint)
         model = GraphModel(graphs, config.audio, tokenizer, threads)
-        made = [model.make(request) for request in within(requests, config.audio)]
-        found = tuple(
-            sweep(name, graphs[name], settings, model, made, targets[name], report) for name in chosen
+        listed, judged = within(listed, config.audio), within(judged, config.audio)
+        measured = listed[:sounds]
+        calibrated = [model.make(request) for request in listed] if settings.is_static else []
+        found = sweep(
+            chosen,
+            graphs,
+            settings,
+            GateJudge(model, measured, limits, settings.precision),
+            calibrated[sounds:],
+            allowance,
+            report,
         )
-    document = SensitivityReport(config.name, settings.name, len(made), found)
-    asked = [("--stage", name) for name in stage or ()] + [
-        ("--target-snr", item) for item in target_snr or ()
-    ]
+        proposal, verification = proposed_recipe(settings, graphs, found), None
+        if any(not proposal.stage(name).is_float for name in STAGES):
+            others = GateJudge(model, judged, limits, settings.precision)
+            verification = verify(recipe_text(proposal), graphs, others, calibrated, store_in_bf16)
+    asked = [("--stage", name) for name in stage or ()]
+    asked += [("--gates", str(gates))] if gates is not None else []
     options = "".join(f" {option} {value}" for option, value in asked)
     command = (
-        f"edge-tta quantize sensitivity {checkpoint} -o {output} --recipe {recipe} --sounds {sounds}{options}"
+        f"edge-tta quantize sensitivity {checkpoint} -o {output} --recipe {recipe} --sounds {sounds} "
+        f"--allowance {allowance:g}{options}"
+    )
+    calibration = tuple(listed[sounds:]) if settings.is_static else ()
+    document = SensitivityReport(
+        config.name, settings.name, tuple(measured), calibration, found, verification
     )
     write_report(document, output, command)
+    if output_recipe is not None and verification is not None:
+        comments = proposal_comments(config.name, command, found, verification)
+        write_file(output_recipe, recipe_text(proposal, comments).encode())
     if as_json:
         say_json({"schema": SCHEMA, **asdict(document)})
     else:
         say(markdown(document, command))
+    if verification is None:
+        raise ConfigError("no layer can be quantized within the gates: there is no recipe to propose")
+    missed = [gate.title for gate in verification.gates if not gate.passed]
+    if missed:
+        note(
+            f"edge-tta: warning: on other sounds the proposal misses {', '.join(missed)}; a lower --allowance keeps "
+            f"more layers float"
+        )
 
 
 @app.command("compare")
@@ -195,23 +245,14 @@ def _first(requests: Sequence[CalibrationRequest], sounds: int) -> Sequence[Cali
     return requests[:sounds]
 
 
-def _targets(given: Sequence[str]) -> dict[str, float]:
-    """Target of every stage, dB."""
-    from edge_tta.bundle.manifest import STAGES
-    from edge_tta.errors import ConfigError
+def _check_recipe_file(path: Path | None) -> None:
+    """Refuse a file that could not be read or written later, before the work."""
+    from edge_tta.errors import OutputError
 
-    targets = {"text_encoder": 30.0, "generator": 30.0, "decoder": 15.0}
-    for item in given:
-        name, separator, text = item.rpartition("=")
-        stages = [name] if separator else list(STAGES)
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if not 0 < value < 200 or not set(stages) <= set(STAGES):
-            raise ConfigError(f"target-snr '{item}' is neither a number of dB nor STAGE=dB")
-        targets.update(dict.fromkeys(stages, value))
-    return targets
+    if path is not None and path.suffix != ".toml":
+        raise OutputError(f"cannot write {path}: the name of a recipe's file ends in .toml")
+    if path is not None and not path.parent.is_dir():
+        raise OutputError(f"cannot write {path}: the directory {path.parent} does not exist")
 
 
 def _require_toolchain() -> None:
