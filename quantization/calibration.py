@@ -1,7 +1,8 @@
 """Calibration: what every stage of a model is given when the float model answers a fixed list of requests.
 
 The packaged list (``prompts/calibration.csv``) names prompt, seconds, guidance, steps and seed of each request, so the
-arrays are a function of the model alone. None of its prompts is in a suite that models are judged by.
+arrays are a function of the model alone. None of its prompts is in a suite that models are judged by, and a second list
+(``prompts/judgement.csv``) has other prompts and noise, for what is measured while a recipe is made.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,7 +27,7 @@ from edge_tta.config import AudioSpec
 from edge_tta.errors import DataError
 from edge_tta.noise import gaussian_noise
 from edge_tta.runtime.sampler import sample
-from edge_tta.text import Tokenizer
+from edge_tta.text import Tokenizer, normalise
 from quantization.ranges import See, find_ranges
 
 Arrays = dict[str, NDArray[Any]]
@@ -55,14 +55,26 @@ class CalibrationSound:
     waveform: NDArray[np.float32]
     """float32 [1, channels, samples]."""
 
+    @property
+    def text(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Token features [1, T, D] and sentence vector [1, D]."""
+        given = self.inputs["generator"][0]
+        return given["tokens"], given["pooled"]
 
-def read_requests(path: Path | None = None) -> tuple[CalibrationRequest, ...]:
-    """The packaged requests, or those of a CSV with the same columns.
+    @property
+    def latent(self) -> NDArray[np.float32]:
+        """What the decoder was given, [1, L, C]."""
+        found: NDArray[np.float32] = self.inputs["decoder"][0]["latent"]
+        return found
+
+
+def read_requests(path: Traversable | None = None) -> tuple[CalibrationRequest, ...]:
+    """The packaged requests for calibration, or those of a CSV with the same columns.
 
     Raises:
         DataError: the file cannot be read, or a row is incomplete or out of range.
     """
-    source: Traversable = path or resources.files("quantization").joinpath("prompts", "calibration.csv")
+    source = path or _packaged("calibration.csv")
     requests = []
     try:
         reader = csv.DictReader(source.read_text(encoding="utf-8").splitlines())
@@ -78,6 +90,30 @@ def read_requests(path: Path | None = None) -> tuple[CalibrationRequest, ...]:
     if not requests:
         raise DataError(f"{source}: no request")
     return tuple(requests)
+
+
+def read_judgement() -> tuple[CalibrationRequest, ...]:
+    """The packaged requests that quantized graphs are judged on: no prompt and no seed of them is calibrated on."""
+    return read_requests(_packaged("judgement.csv"))
+
+
+def require_disjoint(calibration: Sequence[CalibrationRequest], judged: Sequence[CalibrationRequest]) -> None:
+    """Refuse to judge on what was calibrated on, which would flatter whatever is fixed by calibration.
+
+    Raises:
+        DataError: names a prompt or seed that both have.
+    """
+    prompts = {normalise(item.prompt) for item in calibration}
+    seeds = {item.seed for item in calibration}
+    for item in judged:
+        if normalise(item.prompt) in prompts:
+            raise DataError(f"'{item.prompt[:80]}' is calibrated on and judged on: the prompts must differ")
+        if item.seed in seeds:
+            raise DataError(f"seed {item.seed} is calibrated on and judged on: the noise must differ")
+
+
+def _packaged(name: str) -> Traversable:
+    return resources.files("quantization").joinpath("prompts", name)
 
 
 def _request(row: Mapping[str, str]) -> CalibrationRequest:
@@ -150,8 +186,12 @@ class GraphModel:
 
     def with_stage(self, stage: str, graph: bytes) -> GraphModel:
         """The same model with another graph for one stage; the others are shared."""
+        return self.with_sessions({stage: open_session(graph, self.threads)})
+
+    def with_sessions(self, sessions: Mapping[str, Session]) -> GraphModel:
+        """The same model with other sessions for some stages; the others are shared."""
         other = copy.copy(self)
-        other.sessions = {**self.sessions, stage: open_session(graph, self.threads)}
+        other.sessions = {**self.sessions, **sessions}
         return other
 
     def make(self, request: CalibrationRequest) -> CalibrationSound:

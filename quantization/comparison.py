@@ -15,7 +15,6 @@ import numpy as np
 
 from edge_tta.bundle.manifest import STAGES
 from edge_tta.errors import OutputError
-from edge_tta.evaluate.spectral import log_mel_distance
 from edge_tta.files import write_file
 from edge_tta.runtime.device import cpu_features, cpu_model
 from quantization.calibration import (
@@ -23,12 +22,14 @@ from quantization.calibration import (
     CalibrationSound,
     GraphModel,
     open_session,
+    require_disjoint,
     run_stage,
     stage_inputs,
 )
+from quantization.closeness import end_to_end_distance
 from quantization.signal_to_noise import compared, decibels, noise_share
 
-SCHEMA = "quantization/1"
+SCHEMA = "quantization/2"
 FLOAT = "fp32"
 """Name of the variant that the others are compared with."""
 
@@ -55,7 +56,7 @@ class VariantFigures:
     latent_snr_db: float
     """Of the clean latent of the whole model, all stages in this variant."""
     log_mel_distance: float
-    """Of the whole model's sound to the float model's, log10; 0.05 is 1 dB."""
+    """Of the finished sound to the float model's, log10, as in ``edge-tta validate``; 0.05 is 1 dB."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,10 @@ class Comparison:
     """Length of the sound that was timed, one step."""
     threads: int
     rounds: int
-    sounds: int
-    """Calibration sounds that closeness was measured on."""
+    calibration: tuple[CalibrationRequest, ...]
+    """What static ranges are of; empty where no variant has any."""
+    judged: tuple[CalibrationRequest, ...]
+    """What closeness was measured on: other prompts and other noise."""
     processor: str
     features: tuple[str, ...]
     load_average: float
@@ -80,7 +83,8 @@ def compare(
     name: str,
     variants: Mapping[str, Mapping[str, bytes]],
     model: GraphModel,
-    requests: Sequence[CalibrationRequest],
+    calibration: Sequence[CalibrationRequest],
+    judged: Sequence[CalibrationRequest],
     timed: CalibrationRequest,
     rounds: int,
     on_progress: Callable[[str, int, int], Any] | None = None,
@@ -91,16 +95,21 @@ def compare(
         name: of the model.
         variants: ONNX files by stage by variant; "fp32" is one of them.
         model: the float model, with the threads to use.
-        requests: what closeness is measured on.
+        calibration: what the variants were calibrated on; empty if none was.
+        judged: what closeness is measured on.
         timed: what is timed; one step.
         rounds: how often; in every round each variant runs once, so that load from outside meets all alike.
         on_progress: told (what, done, total).
+
+    Raises:
+        DataError: a prompt or seed is calibrated on and judged on.
     """
+    require_disjoint(calibration, judged)
     report = on_progress or (lambda *_: None)
     sounds = []
-    for number, request in enumerate(requests):
+    for number, request in enumerate(judged):
         sounds.append(model.make(request))
-        report("float model", number + 1, len(requests))
+        report("float model", number + 1, len(judged))
     inputs = model.make(timed).inputs
     found = {}
     for number, (variant, graphs) in enumerate(variants.items()):
@@ -122,7 +131,8 @@ def compare(
         timed.seconds,
         model.threads,
         rounds,
-        len(sounds),
+        tuple(calibration),
+        tuple(judged),
         cpu_model(),
         cpu_features(),
         load,
@@ -149,8 +159,8 @@ def _closeness(
     latents, distances = [], []
     for sound in sounds:
         made = other.make(sound.request)
-        latents.append(noise_share(*(item.inputs["decoder"][0]["latent"] for item in (sound, made))))
-        distances.append(log_mel_distance(sound.waveform[0], made.waveform[0], model.audio.sample_rate))
+        latents.append(noise_share(sound.latent, made.latent))
+        distances.append(end_to_end_distance(sound, made, model.audio))
     return stages, decibels(float(np.mean(latents))), round(float(np.mean(distances)), 5)
 
 
@@ -204,9 +214,9 @@ def markdown(found: Comparison, command: str) -> str:
             f"Times: one sound of {found.seconds:g} s in one step, {found.threads} threads, median of {found.rounds} "
             f"rounds in which every variant runs once; {found.processor} ({features}), load average "
             f"{found.load_average:g}. The ratio to fp32 is the median of the ratios within a round. Closeness: "
-            f"{found.sounds} calibration sounds against fp32 with the same noise; SNR of a stage on the float model's "
-            f"inputs (token features, velocities, STFT magnitudes), of the latent and log-mel with all stages in the "
-            f"variant (log10, 0.05 is 1 dB)."
+            f"{len(found.judged)} sounds that nothing was calibrated on, against fp32 with the same noise; SNR of a "
+            f"stage on the float model's inputs (token features, velocities, STFT magnitudes), of the latent and "
+            f"log-mel with all stages in the variant (log10, 0.05 is 1 dB). {_calibrated(found)}"
         ),
         "",
         f"    {command}",
@@ -229,4 +239,17 @@ def markdown(found: Comparison, command: str) -> str:
             snr = "" if variant is floats else f"{own.snr_db:.1f} dB"
             cells = [stage, variant.name, f"{own.bytes / 1e6:.2f}", snr]
             lines.append(f"| {' | '.join([*cells, f'{own.milliseconds:.1f}', f'{own.ratio:.2f}'])} |")
+    for what, requests in (("Judged on", found.judged), ("Calibrated on", found.calibration)):
+        if requests:
+            listed = "; ".join(
+                f"{item.prompt} ({item.seconds:g} s, guidance {item.guidance:g}, steps {item.steps}, seed {item.seed})"
+                for item in requests
+            )
+            lines += ["", f"{what}: {listed}."]
     return "\n".join(lines) + "\n"
+
+
+def _calibrated(found: Comparison) -> str:
+    if not found.calibration:
+        return "No variant is calibrated."
+    return f"Static ranges are of {len(found.calibration)} sounds with other prompts and noise."

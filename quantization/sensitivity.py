@@ -1,7 +1,8 @@
 """Which layers suffer from fewer bits: one is quantized at a time, and what that does to the stage and to the sound.
 
-The proposal is greedy: starting with everything quantized, the layers whose noise weighs most for the bytes they save
-stay float until a target is met; those that turn out not to be needed are quantized again, the largest first.
+What counts is what the gates of ``edge-tta validate`` judge. The proposal is greedy: starting with all quantized, the
+layers that use most of a missed gate for the bytes they save stay float until all gates are kept; those that turn out
+not to be needed are quantized again, the largest first.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.numpy_helper
-from numpy.typing import NDArray
 
+from edge_tta.bundle.manifest import STAGES
 from edge_tta.errors import ConfigError
-from edge_tta.evaluate.spectral import log_mel_distance
+from edge_tta.evaluate.gates import Gate, GateOutcome
 from edge_tta.model.scheme import Scheme
-from quantization.calibration import CalibrationSound, GraphModel, open_session, run_stage, stage_inputs
+from quantization.calibration import CalibrationSound, require_disjoint, stage_inputs
+from quantization.closeness import END_TO_END, STAGE_SNR, GateJudge, measured_at
 from quantization.onnx_layers import is_helper, layers_of, weights_of
 from quantization.onnx_rewrite import Ranges, rewrite
-from quantization.onnx_stage import plan, static_ranges
+from quantization.onnx_stage import plan, quantize_onnx, static_ranges
 from quantization.recipe import QuantizationRecipe
-from quantization.signal_to_noise import compared, decibels, noise_share
 
 Progress = Callable[[str, int, int], Any]
 
@@ -40,194 +41,217 @@ class LayerSensitivity:
     saved_bytes: int
     """What its integers save in the file, about; float weights that bfloat16 holds exactly count two bytes."""
     snr_db: float
-    """Of the stage's output on its float inputs; see ``StageSensitivity``."""
+    """Of the stage's output: token features, latent, STFT magnitudes. Mean over sounds."""
     log_mel_distance: float
-    """Of the whole model's sound to the float model's: mean difference of log10 mel magnitudes, 0.05 is 1 dB."""
+    """Of the finished sound to the float model's, as in ``edge-tta validate``; mean over sounds."""
+    shares: tuple[float, ...]
+    """How much of each gate it uses up; see ``quantization.closeness.share_used``."""
     kept_because: str
     """Reason for which the recipe leaves it float; empty where it does not."""
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A set of layers that stay float, with the rest of the candidates quantized."""
-
-    kept_float: tuple[str, ...]
-    saved_bytes: int
-    snr_db: float
-    log_mel_distance: float
-
-
-@dataclass(frozen=True)
 class StageSensitivity:
-    """A stage: its layers in the order in which they run, and three choices among them.
-
-    The signal-to-noise ratio is that of token features, of velocities and, as a decoder makes phases up, of STFT
-    magnitudes; noise over signal is averaged over inputs, so loud and long ones count like the others.
-    """
+    """A stage and its layers in the order in which they run."""
 
     stage: str
     scheme: str
-    target_snr_db: float
-    """What the proposal had to reach."""
     layers: tuple[LayerSensitivity, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A set of layers that stay float, with all other candidates quantized."""
+
+    kept_float: tuple[str, ...]
+    saved_bytes: int
+    gates: tuple[GateOutcome, ...]
+    """Measured on the whole model."""
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """Stages, and three choices among their layers. Stages that were not asked for are as the recipe makes them."""
+
+    sounds: int
+    """Sounds that layers and choices were measured on."""
+    gates: tuple[Gate, ...]
+    allowance: float
+    """How much of every gate the proposal may use up."""
+    stages: tuple[StageSensitivity, ...]
     everything: Choice
     """All candidates quantized."""
     recipe: Choice
     """What the recipe keeps float."""
     proposal: Choice
-    """The least bytes found that meet the target."""
+    """The least bytes found that keep the gates."""
+    predicted: tuple[float, ...]
+    """What each gate would measure of the proposal if differences of single layers added up."""
 
 
 def sweep(
-    stage: str,
-    graph: bytes,
+    stages: Sequence[str],
+    graphs: Mapping[str, bytes],
     recipe: QuantizationRecipe,
-    model: GraphModel,
-    sounds: Sequence[CalibrationSound],
-    target_snr_db: float,
+    judge: GateJudge,
+    calibration: Sequence[CalibrationSound],
+    allowance: float,
     on_progress: Progress | None = None,
-) -> StageSensitivity:
-    """Measure a stage.
+) -> Sensitivity:
+    """Measure every layer of some stages and propose which stay float.
 
     Args:
-        stage: "text_encoder", "generator" or "decoder".
-        graph: its float ONNX file.
+        stages: of "text_encoder", "generator" and "decoder".
+        graphs: float ONNX files of all stages.
         recipe: gives the scheme, the smallest size, and exceptions with another scheme; which layers it keeps float is
             reported, and no layer is left out for it.
-        model: the float model that made ``sounds``.
-        sounds: calibration.
-        target_snr_db: what the proposal has to reach.
+        judge: the sounds that are measured, and the gates.
+        calibration: other sounds, for static ranges; may be empty where the recipe has none.
+        allowance: how much of every gate the proposal may use up, above 0, at most 1.
         on_progress: told (what, done, total).
 
     Raises:
-        ConfigError: the recipe leaves the stage in float or does not fit it.
+        ConfigError: the recipe leaves a stage in float or does not fit it.
+        DataError: a prompt or seed is calibrated on and measured.
     """
-    study = _Study(stage, graph, recipe, model, sounds)
+    require_disjoint([sound.request for sound in calibration], [sound.request for sound in judge.sounds])
     report = on_progress or (lambda *_: None)
-    layers, total = [], len(study.schemes)
-    for number, name in enumerate(study.schemes):
-        layers.append(study.layer(name))
-        report(f"{stage}: {name}", number + 1, total)
-    report(f"{stage}: proposing", 0, 1)
-    kept = tuple(layer.name for layer in layers if layer.kept_because)
-    found = StageSensitivity(
-        stage,
-        str(recipe.stage(stage).scheme),
-        target_snr_db,
-        tuple(layers),
-        study.choice(()),
-        study.choice(kept),
-        study.choice(propose(layers, study.noise, target_snr_db)),
+    rest = {
+        name: quantize_onnx(name, graphs[name], recipe, stage_inputs(calibration, name))
+        for name in STAGES
+        if name not in stages and not recipe.stage(name).is_float
+    }
+    studies = [_Study(name, graphs[name], recipe, judge, calibration) for name in stages]
+    total = sum(len(study.schemes) for study in studies)
+    found: list[StageSensitivity] = []
+    for study in studies:
+        layers: list[LayerSensitivity] = []
+        for name in study.schemes:
+            layers.append(study.layer(name))
+            report(f"{study.stage}: {name}", sum(len(item.layers) for item in found) + len(layers), total)
+        found.append(StageSensitivity(study.stage, str(recipe.stage(study.stage).scheme), tuple(layers)))
+    every = [layer for stage in found for layer in stage.layers]
+
+    def outcomes(kept: frozenset[str]) -> tuple[GateOutcome, ...]:
+        made = {
+            study.stage: study.quantized(name for name in study.schemes if name not in kept)
+            for study in studies
+        }
+        return judge.outcomes(
+            judge.measure(rest | {name: graph for name, graph in made.items() if graph is not None})
+        )
+
+    def choice(kept: Iterable[str]) -> Choice:
+        floats = frozenset(kept)
+        saved = sum(layer.saved_bytes for layer in every if layer.name not in floats)
+        names = tuple(layer.name for layer in every if layer.name in floats)
+        return Choice(names, saved, outcomes(floats))
+
+    def loads(kept: frozenset[str]) -> tuple[float, ...]:
+        report(f"proposing: {len(kept)} layers float", 0, 1)
+        return tuple(share**2 for share in judge.shares(outcomes(kept)))
+
+    proposal = choice(propose(every, loads, allowance))
+    background = judge.shares(judge.outcomes(judge.measure(rest)))
+    quantized = [layer.shares for layer in every if layer.name not in proposal.kept_float]
+    together = np.sqrt(np.square([background, *quantized]).sum(axis=0))
+    predicted = tuple(
+        measured_at(gate, float(share)) for gate, share in zip(judge.gates, together, strict=True)
     )
-    report(f"{stage}: proposing", 1, 1)
-    return found
+    everything, kept = choice(()), choice(layer.name for layer in every if layer.kept_because)
+    report("proposing", 1, 1)
+    return Sensitivity(
+        len(judge.sounds), judge.gates, allowance, tuple(found), everything, kept, proposal, predicted
+    )
 
 
 def propose(
     layers: Sequence[LayerSensitivity],
-    noise_of: Callable[[frozenset[str]], float],
-    target_snr_db: float,
+    loads_of: Callable[[frozenset[str]], Sequence[float]],
+    allowance: float,
 ) -> tuple[str, ...]:
-    """Layers to keep float so that the target is met, in the order of ``layers``.
+    """Layers to keep float so that all gates are kept, in the order of ``layers``.
 
     Args:
         layers: candidates, with what each does alone.
-        noise_of: noise over signal with some layers float and the others quantized, measured.
-        target_snr_db: to be reached.
+        loads_of: squared shares of the gates with some layers float and the others quantized, measured.
+        allowance: how much of every gate may be used up.
+
+    Returns:
+        The layers; where no choice keeps every gate, all that use up anything of one that is missed.
     """
-    allowed = 10 ** (-target_snr_db / 10)
-    share = {layer.name: 10 ** (-layer.snr_db / 10) for layer in layers}
-    saved = {layer.name: layer.saved_bytes for layer in layers}
-    queue = sorted(share, key=lambda name: share[name] / max(1, saved[name]), reverse=True)
+    allowed = allowance**2
+    loads = {layer.name: np.square(layer.shares) for layer in layers}
+    saved = {layer.name: max(1, layer.saved_bytes) for layer in layers}
     kept: set[str] = set()
-    measured = noise_of(frozenset())
-    while measured > allowed and queue:
-        # Noise of different layers adds up, nearly: as many at once as that promises to need, at least one.
-        while queue and measured > allowed:
-            name = queue.pop(0)
+    measured = np.array(loads_of(frozenset()))
+    while (measured > allowed).any():
+        added = False
+        # Squares of different layers add up, nearly: as many at once as that promises to need, at least one.
+        while (missed := measured > allowed).any():
+            weights = {
+                name: float(loads[name][missed].max()) / saved[name] for name in loads if name not in kept
+            }
+            name = max(weights, key=lambda name: weights[name], default="")
+            if not name or weights[name] == 0:
+                break
             kept.add(name)
-            measured -= share[name]
-        measured = noise_of(frozenset(kept))
+            measured, added = measured - loads[name], True
+        if not added:
+            break
+        measured = np.array(loads_of(frozenset(kept)))
     for name in sorted(kept, key=lambda name: saved[name], reverse=True):
-        if noise_of(frozenset(kept - {name})) <= allowed:
+        if (np.array(loads_of(frozenset(kept - {name}))) <= allowed).all():
             kept.remove(name)
     return tuple(layer.name for layer in layers if layer.name in kept)
 
 
 class _Study:
-    """One stage with what is measured against."""
+    """One stage with what its layers are measured by."""
 
     def __init__(
         self,
         stage: str,
         graph: bytes,
         recipe: QuantizationRecipe,
-        model: GraphModel,
-        sounds: Sequence[CalibrationSound],
+        judge: GateJudge,
+        calibration: Sequence[CalibrationSound],
     ) -> None:
-        self.stage, self.graph, self.model, self.sounds = stage, graph, model, sounds
+        self.stage, self.graph, self.judge = stage, graph, judge
         proto = onnx.load_from_string(graph)
         self.recipe, self.tensors = recipe.stage(stage), weights_of(proto.graph)
         self.elements = {layer.name: layer.elements for layer in layers_of(proto.graph)}
         self.schemes = candidates(stage, proto.graph, recipe)
-        self.inputs = stage_inputs(sounds, stage)
-        self.ranges: Ranges = static_ranges(graph, self.schemes, self.inputs)
-        self.expected = [compared(stage, output) for output in self._outputs(model.sessions[stage])]
+        self._last: tuple[tuple[str, ...], bytes] = ((), graph)
+        self.ranges: Ranges = static_ranges(graph, self.schemes, stage_inputs(calibration, stage))
 
-    def _outputs(self, session: Any) -> Iterable[NDArray[np.float32]]:
-        return (run_stage(session, given)[0] for given in self.inputs)
-
-    def quantized(self, names: Iterable[str]) -> bytes:
-        """The stage with some layers in integers."""
-        proto = onnx.load_from_string(self.graph)
-        rewrite(proto, {name: self.schemes[name] for name in names}, self.ranges)
-        return bytes(proto.SerializeToString())
-
-    def noise(self, kept: frozenset[str] | tuple[str, ...]) -> float:
-        """Noise over signal with some layers float, averaged over inputs."""
-        return self._noise(self.quantized(name for name in self.schemes if name not in kept))
-
-    def _noise(self, graph: bytes) -> float:
-        outputs = self._outputs(open_session(graph, self.model.threads))
-        pairs = zip(self.expected, outputs, strict=True)
-        return float(
-            np.mean([noise_share(expected, compared(self.stage, output)) for expected, output in pairs])
-        )
-
-    def _distance(self, graph: bytes) -> float:
-        model = self.model.with_stage(self.stage, graph)
-        rate = model.audio.sample_rate
-        distances = []
-        for sound in self.sounds:
-            if self.stage == "decoder":
-                waveform = run_stage(model.sessions["decoder"], sound.inputs["decoder"][0])[0]
-            else:
-                waveform = model.make(sound.request).waveform
-            distances.append(log_mel_distance(sound.waveform[0], waveform[0], rate))
-        return round(float(np.mean(distances)), 5)
+    def quantized(self, names: Iterable[str]) -> bytes | None:
+        """The stage with some layers in integers; None without any."""
+        schemes = {name: self.schemes[name] for name in names}
+        if not schemes:
+            return None
+        # A search changes one stage after the other, and the other stages stay as they are meanwhile.
+        if tuple(schemes) != self._last[0]:
+            proto = onnx.load_from_string(self.graph)
+            rewrite(proto, schemes, self.ranges)
+            self._last = tuple(schemes), bytes(proto.SerializeToString())
+        return self._last[1]
 
     def layer(self, name: str) -> LayerSensitivity:
         """One layer alone."""
         graph, rule = self.quantized([name]), self.recipe.rule_of(name)
+        assert graph is not None
+        figures = self.judge.measure({self.stage: graph})
+        shares = self.judge.shares(self.judge.outcomes(figures))
         return LayerSensitivity(
             name,
             str(self.schemes[name]),
             self.elements[name],
             self._saved(name),
-            decibels(self._noise(graph)),
-            self._distance(graph),
+            round(float(np.mean([one[STAGE_SNR[self.stage]] for one in figures])), 2),
+            round(float(np.mean([one[END_TO_END] for one in figures])), 5),
+            tuple(round(share, 5) for share in shares),
             rule.reason if rule is not None and rule.scheme.is_float else "",
-        )
-
-    def choice(self, kept: tuple[str, ...]) -> Choice:
-        """All candidates quantized but for some."""
-        names = [name for name in self.schemes if name not in kept]
-        graph = self.quantized(names)
-        return Choice(
-            kept,
-            sum(self._saved(name) for name in names),
-            decibels(self._noise(graph)),
-            self._distance(graph),
         )
 
     def _saved(self, name: str) -> int:

@@ -193,11 +193,13 @@ def _memory(group: Group) -> list[str]:
         )
         for record in group.records
     ]
-    coverage = _known(
-        f"{r.variant} {'not told' if r.delegate_coverage is None else f'{100 * r.delegate_coverage:.1f} %'}"
-        for r in group.records
-    )
-    return ["### Start and memory", "", *table(head, rows, 1), f"Operators run where asked: {coverage}.", ""]
+    shares = {
+        f"{record.variant} {100 * record.delegate_coverage:.1f} %"
+        for record in group.records
+        if record.delegate_coverage is not None
+    }
+    coverage = [f"Operators in delegates: {', '.join(sorted(shares))}.", ""] if shares else []
+    return ["### Start and memory", "", *table(head, rows, 1), *coverage]
 
 
 def _growth(group: Group) -> list[str]:

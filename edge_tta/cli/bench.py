@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from edge_tta.bundle import Bundle
     from edge_tta.runtime.benchmark import BenchmarkRecord
+    from edge_tta.runtime.profiling import StageProfile
 
 ALL = "all"
 Number = TypeVar("Number", int, float)
@@ -45,6 +46,13 @@ def bench(
             show_default=False,
         ),
     ] = None,
+    profile: Annotated[
+        bool,
+        typer.Option(
+            "--profile",
+            help="Also tell which operators take each stage's time, from runs of their own; ONNX Runtime only.",
+        ),
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="JSON Lines file that gets one more line a record.")
     ] = None,
@@ -78,7 +86,14 @@ def bench(
             note(f"{number} of {len(points)}: {name}, {count or 'default'} threads, {duration:g} s")
         try:
             record = run_benchmark(
-                opened, name, threads=count, seconds=duration, steps=steps, runs=runs, cold_starts=cold_starts
+                opened,
+                name,
+                threads=count,
+                seconds=duration,
+                steps=steps,
+                runs=runs,
+                cold_starts=cold_starts,
+                profile=profile,
             )
         except (BackendError, MissingExtraError) as error:
             # What is asked for by name must run; of "all" those count that can.
@@ -162,8 +177,13 @@ def _show(records: Sequence[BenchmarkRecord]) -> None:
     steps = f"{first.steps} step{'s' if first.steps > 1 else ''}"
     title = f"{first.bundle}@{first.bundle_digest[:12]}, {steps}, {first.runs} runs"
     caption = f"{device.soc} ({', '.join(device.abi_features)}), {device.os}"
-    table = _stages_of(first, title, caption) if len(records) == 1 else _points_of(records, title, caption)
-    Console().print(table)
+    console = Console()
+    console.print(
+        _stages_of(first, title, caption) if len(records) == 1 else _points_of(records, title, caption)
+    )
+    for record in records:
+        if record.profile is not None:
+            console.print(_operators_of(record, record.profile))
 
 
 def _stages_of(record: BenchmarkRecord, title: str, caption: str) -> Table:
@@ -213,4 +233,37 @@ def _points_of(records: Sequence[BenchmarkRecord], title: str, caption: str) -> 
             f"{record.real_time_factor:.4f}",
             f"{record.peak_rss_bytes / 1e6:.0f}",
         )
+    return table
+
+
+def _operators_of(record: BenchmarkRecord, profile: Mapping[str, StageProfile]) -> Table:
+    """What the operators of each stage take, a line a type; those below a hundredth of the stage in one line."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    title = f"{record.variant}, {record.threads} threads, {record.seconds:g} s: operators of one sound"
+    caption = "while profiled, which takes longer; shares of the stage's time"
+    table = Table(title=title, caption=caption, box=SIMPLE)
+    table.add_column("stage", no_wrap=True)
+    table.add_column("operator")
+    for name in ("count", "time", "share"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for stage, found in profile.items():
+        rows = [(item.operator, item.count, item.seconds) for item in found.operators]
+        shown = [row for row in rows if row[2] >= 0.01 * found.seconds]
+        small = rows[len(shown) :]
+        if small:
+            shown.append((f"{len(small)} more", sum(row[1] for row in small), sum(row[2] for row in small)))
+        between = found.seconds - sum(row[2] for row in rows)
+        shown.append(("between operators", 0, between))
+        for place, (operator, count, seconds) in enumerate(shown):
+            name = "" if place else stage
+            table.add_row(
+                name,
+                operator,
+                str(count or ""),
+                f"{seconds * 1000:.2f} ms",
+                f"{100 * seconds / found.seconds:.1f} %",
+            )
+        table.add_section()
     return table

@@ -13,6 +13,7 @@ from edge_tta.cli.options import Quiet
 if TYPE_CHECKING:
     from edge_tta.config import ModelConfig
     from edge_tta.text import Tokenizer
+    from quantization.calibration import CalibrationRequest
 
 app = typer.Typer(
     help="Quantization recipes: list them, find sensitive layers, compare what they cost.",
@@ -20,7 +21,7 @@ app = typer.Typer(
 )
 Checkpoint = Annotated[Path, typer.Argument(help="Checkpoint folder with all parts.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the report.")]
-Sounds = Annotated[int, typer.Option(help="Calibration sounds to measure on, the first of the list.", min=1)]
+Sounds = Annotated[int, typer.Option(help="Sounds to measure on, the first of the list.", min=1)]
 Threads = Annotated[int, typer.Option(help="Threads inside an operator.", min=1)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
@@ -49,13 +50,24 @@ def sensitivity(
     recipe: Annotated[str, typer.Option(help="Recipe for onnx, packaged or a TOML file.")] = "onnx-int8",
     stage: Annotated[
         list[str] | None,
-        typer.Option(help="text_encoder, generator or decoder; all by default. May be repeated."),
-    ] = None,
-    target_snr: Annotated[
-        list[str] | None,
         typer.Option(
-            help="Signal-to-noise ratio that the proposed exceptions must reach, dB, of all stages or of one as in "
-            "decoder=20; 30, and 15 for the decoder's magnitudes. May be repeated."
+            help="text_encoder, generator or decoder; all that the recipe quantizes by default. May be repeated."
+        ),
+    ] = None,
+    gates: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file of gates, as for validate; packaged ones by default.", show_default=False
+        ),
+    ] = None,
+    allowance: Annotated[
+        float, typer.Option(help="How much of every gate the proposal may use up, above 0, at most 1.")
+    ] = 0.8,
+    output_recipe: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file for the proposal, as a recipe that export --quantization takes.",
+            show_default=False,
         ),
     ] = None,
     sounds: Sounds = 8,
@@ -63,52 +75,92 @@ def sensitivity(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Quantize one layer at a time and propose which should stay float."""
+    """Quantize one layer at a time, propose by the gates which should stay float, and verify the proposal."""
     from dataclasses import asdict
 
     from edge_tta.bundle.manifest import STAGES
-    from edge_tta.cli.console import say, say_json
+    from edge_tta.cli.console import note, say, say_json
     from edge_tta.cli.extras import require
     from edge_tta.cli.progress import shown_progress
-    from edge_tta.errors import ConfigError
+    from edge_tta.errors import ConfigError, RequestError
+    from edge_tta.evaluate.gates import load_gates
+    from edge_tta.files import write_file
+    from edge_tta.runtime.pipeline import checked_threads
 
     require("PIL", "eval", "drawing the report")
     _require_toolchain()
-    from quantization.calibration import GraphModel, read_requests, within
+    from export.to_onnx import store_in_bf16
+    from quantization.calibration import GraphModel, read_judgement, read_requests, within
+    from quantization.closeness import GateJudge, judged_gates
+    from quantization.proposal import proposal_comments, proposed_recipe, recipe_text, verify
     from quantization.recipe import load_recipe
     from quantization.sensitivity import sweep
     from quantization.sensitivity_report import SCHEMA, SensitivityReport, markdown, write_report
 
     settings = load_recipe(recipe)
-    chosen = tuple(stage or (name for name in STAGES if not settings.stage(name).is_float))
+    chosen = tuple(dict.fromkeys(stage or (name for name in STAGES if not settings.stage(name).is_float)))
     if settings.target != "onnx":
         raise ConfigError(
             f"recipe {settings.name} is for {settings.target}; layers are measured in onnx graphs"
         )
     for name in chosen:
         settings.stage(name)
-    targets = _targets(target_snr or ())
+    if not 0 < allowance <= 1:
+        raise RequestError(f"allowance {allowance:g} is out of range: above 0, at most 1")
+    limits = judged_gates(load_gates(gates).gates, settings.precision, str(gates or "gates.toml"))
+    _check_recipe_file(output_recipe)
+    listed, judged, threads = read_requests(), _first(read_judgement(), sounds), checked_threads(threads)
+    measured = _first(listed, sounds)
+    if settings.is_static and len(measured) == len(listed):
+        raise RequestError(
+            f"sounds {sounds} is out of range: static ranges need another one of the {len(listed)} in the list"
+        )
     with shown_progress(quiet) as report:
         config, tokenizer, graphs = _graphs(checkpoint)
         model = GraphModel(graphs, config.audio, tokenizer, threads)
-        requests = within(read_requests()[:sounds], config.audio)
-        made = [model.make(request) for request in requests]
-        found = tuple(
-            sweep(name, graphs[name], settings, model, made, targets[name], report) for name in chosen
+        listed, judged = within(listed, config.audio), within(judged, config.audio)
+        measured = listed[:sounds]
+        calibrated = [model.make(request) for request in listed] if settings.is_static else []
+        found = sweep(
+            chosen,
+            graphs,
+            settings,
+            GateJudge(model, measured, limits, settings.precision),
+            calibrated[sounds:],
+            allowance,
+            report,
         )
-    document = SensitivityReport(config.name, settings.name, len(made), found)
-    asked = [("--stage", name) for name in stage or ()] + [
-        ("--target-snr", item) for item in target_snr or ()
-    ]
+        proposal, verification = proposed_recipe(settings, graphs, found), None
+        if any(not proposal.stage(name).is_float for name in STAGES):
+            others = GateJudge(model, judged, limits, settings.precision)
+            verification = verify(recipe_text(proposal), graphs, others, calibrated, store_in_bf16)
+    asked = [("--stage", name) for name in stage or ()]
+    asked += [("--gates", str(gates))] if gates is not None else []
     options = "".join(f" {option} {value}" for option, value in asked)
     command = (
-        f"edge-tta quantize sensitivity {checkpoint} -o {output} --recipe {recipe} --sounds {sounds}{options}"
+        f"edge-tta quantize sensitivity {checkpoint} -o {output} --recipe {recipe} --sounds {sounds} "
+        f"--allowance {allowance:g}{options}"
+    )
+    calibration = tuple(listed[sounds:]) if settings.is_static else ()
+    document = SensitivityReport(
+        config.name, settings.name, tuple(measured), calibration, found, verification
     )
     write_report(document, output, command)
+    if output_recipe is not None and verification is not None:
+        comments = proposal_comments(config.name, command, found, verification)
+        write_file(output_recipe, recipe_text(proposal, comments).encode())
     if as_json:
         say_json({"schema": SCHEMA, **asdict(document)})
     else:
         say(markdown(document, command))
+    if verification is None:
+        raise ConfigError("no layer can be quantized within the gates: there is no recipe to propose")
+    missed = [gate.title for gate in verification.gates if not gate.passed]
+    if missed:
+        note(
+            f"edge-tta: warning: on other sounds the proposal misses {', '.join(missed)}; a lower --allowance keeps "
+            f"more layers float"
+        )
 
 
 @app.command("compare")
@@ -128,15 +180,25 @@ def compare(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare recipes with the float model: bytes, closeness, time."""
+    """Compare recipes with the float model: bytes, closeness on sounds that nothing was calibrated on, time."""
     from dataclasses import asdict
 
     from edge_tta.cli.console import say, say_json
     from edge_tta.cli.progress import shown_progress
+    from edge_tta.runtime.pipeline import checked_threads
+    from edge_tta.runtime.request import GenerationRequest, check_seconds
 
     _require_toolchain()
+    from edge_tta.model.checkpoint import read_config
     from export.to_onnx import store_in_bf16
-    from quantization.calibration import CalibrationRequest, GraphModel, read_requests, stage_inputs, within
+    from quantization.calibration import (
+        CalibrationRequest,
+        GraphModel,
+        read_judgement,
+        read_requests,
+        stage_inputs,
+        within,
+    )
     from quantization.comparison import FLOAT, SCHEMA, markdown, write_comparison
     from quantization.comparison import compare as measure
     from quantization.onnx_stage import quantize_onnx
@@ -144,24 +206,28 @@ def compare(
 
     packaged = (name for name, item in list_recipes().items() if item.target == "onnx")
     recipes = [load_recipe(name) for name in recipe or packaged]
+    # What is wrong is told before the graphs are exported, in the words of a generation.
+    asked, threads = GenerationRequest("a waterfall in a gorge", seconds), checked_threads(threads)
+    check_seconds(asked.seconds, read_config(checkpoint).audio, "checkpoint")
+    judged = _first(read_judgement(), sounds)
     with shown_progress(quiet) as report:
         config, tokenizer, graphs = _graphs(checkpoint)
         model = GraphModel(graphs, config.audio, tokenizer, threads)
-        requests = within(read_requests(), config.audio)
-        calibration = (
-            [model.make(request) for request in requests] if any(r.is_static for r in recipes) else []
-        )
+        calibration = within(read_requests(), config.audio) if any(r.is_static for r in recipes) else ()
+        calibrated = [model.make(request) for request in calibration]
         variants = {FLOAT: {name: store_in_bf16(data) for name, data in graphs.items()}}
         for item in recipes:
             variants[item.name] = {
-                name: store_in_bf16(quantize_onnx(name, data, item, stage_inputs(calibration, name)))
+                name: store_in_bf16(quantize_onnx(name, data, item, stage_inputs(calibrated, name)))
                 for name, data in graphs.items()
             }
-        (timed,) = within([CalibrationRequest("a waterfall in a gorge", seconds, 4.0, 1, 0)], config.audio)
-        found = measure(config.name, variants, model, requests[:sounds], timed, rounds, report)
+        timed = CalibrationRequest(asked.prompt, asked.seconds, 4.0, 1, 0)
+        judged = within(judged, config.audio)
+        found = measure(config.name, variants, model, calibration, judged, timed, rounds, report)
     options = "".join(f" --recipe {name}" for name in recipe or ())
     command = (
-        f"edge-tta quantize compare {checkpoint} -o {output}{options} --sounds {sounds} --rounds {rounds}"
+        f"edge-tta quantize compare {checkpoint} -o {output}{options} --sounds {sounds} --seconds {seconds:g} "
+        f"--rounds {rounds} --threads {threads}"
     )
     write_comparison(found, output, command)
     if as_json:
@@ -170,23 +236,23 @@ def compare(
         say(markdown(found, command))
 
 
-def _targets(given: Sequence[str]) -> dict[str, float]:
-    """Target of every stage, dB."""
-    from edge_tta.bundle.manifest import STAGES
-    from edge_tta.errors import ConfigError
+def _first(requests: Sequence[CalibrationRequest], sounds: int) -> Sequence[CalibrationRequest]:
+    """The first requests of a list, as many as are asked for."""
+    from edge_tta.errors import RequestError
 
-    targets = {"text_encoder": 30.0, "generator": 30.0, "decoder": 15.0}
-    for item in given:
-        name, separator, text = item.rpartition("=")
-        stages = [name] if separator else list(STAGES)
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if not 0 < value < 200 or not set(stages) <= set(STAGES):
-            raise ConfigError(f"target-snr '{item}' is neither a number of dB nor STAGE=dB")
-        targets.update(dict.fromkeys(stages, value))
-    return targets
+    if sounds > len(requests):
+        raise RequestError(f"sounds {sounds} is out of range: the list has {len(requests)}")
+    return requests[:sounds]
+
+
+def _check_recipe_file(path: Path | None) -> None:
+    """Refuse a file that could not be read or written later, before the work."""
+    from edge_tta.errors import OutputError
+
+    if path is not None and path.suffix != ".toml":
+        raise OutputError(f"cannot write {path}: the name of a recipe's file ends in .toml")
+    if path is not None and not path.parent.is_dir():
+        raise OutputError(f"cannot write {path}: the directory {path.parent} does not exist")
 
 
 def _require_toolchain() -> None:

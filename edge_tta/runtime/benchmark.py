@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,6 +21,7 @@ from edge_tta.runtime.backend import PACKAGES, choose_variant
 from edge_tta.runtime.contention import Contention
 from edge_tta.runtime.device import Device, this_device
 from edge_tta.runtime.measurement import PROMPT, Job, Measurement, measure_apart
+from edge_tta.runtime.profiling import StageProfile, profile_apart, require_profiling
 from edge_tta.runtime.revision import source_commit
 
 MIN_RUNS = 20
@@ -64,7 +65,8 @@ class BenchmarkRecord:
     recipes: dict[str, str]
     """Digests of the bundle's export and quantization recipes by name: the quantization scheme."""
     delegate_coverage: float | None
-    """Share of the operators that the backend does not leave to a fallback; None where it does not tell."""
+    """Share of the operators that the backend does not leave to a fallback; None where it does not tell, or where there
+    is none: a session of ONNX Runtime has one provider or is refused."""
     edge_tta_version: str | None
     python_version: str
     threads: int
@@ -91,6 +93,8 @@ class BenchmarkRecord:
     """What closing does not give back, above the baseline."""
     file_bytes: int
     """Files of the variant, each counted once."""
+    profile: dict[str, StageProfile] | None = None
+    """Operators by time, by stage; None unless it was asked for. From runs of their own, which slow nothing above."""
 
 
 def run_benchmark(
@@ -102,6 +106,7 @@ def run_benchmark(
     steps: int = 1,
     runs: int = MIN_RUNS,
     cold_starts: int = 3,
+    profile: bool = False,
 ) -> BenchmarkRecord:
     """Measure one variant of a bundle, in processes of its own.
 
@@ -113,15 +118,20 @@ def run_benchmark(
         steps: network steps.
         runs: timed generations, at least 20, after 3 that are not timed.
         cold_starts: processes started to time the first sound, at least 1.
+        profile: also find the operators that take each stage's time, by 20 runs in a further process.
 
     Raises:
         RequestError: too few runs, or the bundle does not make such sounds.
+        BackendError: the backend of the variant cannot be profiled.
         BundleError, BackendError, MissingExtraError: as ``load_variant``.
     """
     for name, value, least in (("runs", runs, MIN_RUNS), ("cold_starts", cold_starts, 1)):
         if value < least:
             raise RequestError(f"{name} {value} is out of range: at least {least}")
-    found = measure_apart(Job(str(bundle.root.resolve()), variant, threads, seconds, steps, runs))
+    if profile:
+        require_profiling(bundle, variant)
+    job = Job(str(bundle.root.resolve()), variant, threads, seconds, steps, runs)
+    found = measure_apart(job)
     cold = [_cold_start(bundle, variant, found, seconds, steps) for _ in range(cold_starts)]
     times = {name: np.array([getattr(timing, name) for timing in found.timings]) for name in TIMED}
     stages = {name: _distribution(values) for name, values in times.items()}
@@ -161,6 +171,7 @@ def run_benchmark(
         peak_rss_bytes=found.peak_rss_bytes,
         retained_rss_bytes=found.retained_rss_bytes,
         file_bytes=bundle.variants[variant].size(),
+        profile=profile_apart(replace(job, runs=MIN_RUNS)).stages if profile else None,
     )
 
 

@@ -61,7 +61,7 @@ class Measurement:
     contention: Contention
     """While the timed sounds were made."""
     delegate_coverage: float | None
-    """Share of the operators that the backend does not leave to a fallback; None where it does not tell."""
+    """See ``edge_tta.runtime.benchmark.BenchmarkRecord``."""
 
 
 def measure(job: Job) -> Measurement:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ class OrtBackend:
         bundle: opened bundle.
         variant: name of one of its variants.
         threads: threads inside one operator.
+        profiles: existing folder for ONNX Runtime's record of every operator, which takes time; None for no record.
 
     Raises:
         BackendError: onnxruntime is not installed, cannot be imported or refuses a graph, or a graph has other inputs
@@ -38,10 +40,8 @@ class OrtBackend:
     """
 
     name = "ort"
-    delegate_coverage = 1.0
-    """Share of the operators that run where asked; a session with another provider is refused."""
 
-    def __init__(self, bundle: Bundle, variant: str, threads: int) -> None:
+    def __init__(self, bundle: Bundle, variant: str, threads: int, profiles: Path | None = None) -> None:
         onnxruntime = _import_onnxruntime()
         described = bundle.variants[variant]
         self.precision: str = described.precision
@@ -49,7 +49,8 @@ class OrtBackend:
         self._sessions: dict[str, Any] = {}
         # The largest first: its file and its packed weights are there at once, and then nothing else is yet.
         for stage, entry in sorted(described.stages.items(), key=lambda item: -item[1].bytes):
-            session = _open_stage(onnxruntime, bundle, stage, entry, threads)
+            profile = None if profiles is None else profiles / stage
+            session = _open_stage(onnxruntime, bundle, stage, entry, threads, profile)
             give_back_freed_memory()
             _check_interface(session, stage, entry)
             self._sessions[stage] = session
@@ -85,6 +86,10 @@ class OrtBackend:
     def decoder(self, latent: Floats) -> Floats:
         """See ``Backend``."""
         return self._run("decoder", {"latent": np.ascontiguousarray(latent, dtype=np.float32)})[0]
+
+    def end_profiling(self) -> dict[str, Path]:
+        """Stop the record of operators; its JSON file by stage. For a backend that was given a folder."""
+        return {stage: Path(session.end_profiling()) for stage, session in self._sessions.items()}
 
     def close(self) -> None:
         """See ``Backend``."""
@@ -123,18 +128,29 @@ def _import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def _open_stage(onnxruntime: Any, bundle: Bundle, stage: str, entry: StageFile, threads: int) -> Any:
+def _open_stage(
+    onnxruntime: Any,
+    bundle: Bundle,
+    stage: str,
+    entry: StageFile,
+    threads: int,
+    profile: Path | None = None,
+) -> Any:
     """A session of a stage's verified file, whose bytes are given back."""
     data = bundle.read(entry)
     try:
-        return _session(onnxruntime, data, threads)
+        return _session(onnxruntime, data, threads, profile)
     except Exception as error:  # ONNX Runtime raises its own C++ exception types
         raise BackendError(f"ort: {stage} ({entry.file}) was refused: {first_line(error)}") from error
 
 
-def _session(onnxruntime: Any, data: bytes, threads: int) -> Any:
+def _session(onnxruntime: Any, data: bytes, threads: int, profile: Path | None) -> Any:
     """A session of a verified file, which is not needed afterwards."""
     options = _session_options(onnxruntime, threads)
+    if profile is not None:
+        options.enable_profiling = True
+        # The beginning of the file's name, to which the time is added.
+        options.profile_file_prefix = str(profile)
     graph = data
     # Older releases read whole files only.
     if hasattr(options, "add_external_initializers_from_files_in_memory"):

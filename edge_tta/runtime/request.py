@@ -101,11 +101,7 @@ def check_limits(request: GenerationRequest, audio: AudioSpec, limits: Generatio
     Raises:
         RequestError: names field, value and the bundle's range.
     """
-    low, high = audio.min_seconds, audio.max_seconds
-    if not low <= request.seconds <= high:
-        raise RequestError(
-            f"seconds {request.seconds:g} is out of range: this bundle makes {low:g} to {high:g} s"
-        )
+    check_seconds(request.seconds, audio)
     if request.steps > limits.max_steps:
         raise RequestError(
             f"steps {request.steps} is out of range: this bundle takes 1 to {limits.max_steps}"
@@ -115,6 +111,22 @@ def check_limits(request: GenerationRequest, audio: AudioSpec, limits: Generatio
         raise RequestError(
             f"guidance {request.guidance:g} is out of range: this bundle takes {low:g} to {high:g}"
         )
+
+
+def check_seconds(seconds: float, audio: AudioSpec, maker: str = "bundle") -> None:
+    """Check a duration against what a model makes.
+
+    Args:
+        seconds: what is asked for.
+        audio: shortest and longest sound.
+        maker: what was given, for the message.
+
+    Raises:
+        RequestError: names value and range.
+    """
+    low, high = audio.min_seconds, audio.max_seconds
+    if not low <= seconds <= high:
+        raise RequestError(f"seconds {seconds:g} is out of range: this {maker} makes {low:g} to {high:g} s")
 
 
 def _number(name: str, value: object) -> float:

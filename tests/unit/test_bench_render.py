@@ -19,6 +19,7 @@ from benchmarks.render.records import grouped, read_records
 from benchmarks.render.report import write_report
 from edge_tta.errors import DataError
 from edge_tta.runtime.benchmark import BenchmarkRecord
+from edge_tta.runtime.profiling import OperatorProfile, StageProfile
 
 SECONDS = (1.0, 2.0, 5.0, 10.0, 12.0)
 
@@ -63,6 +64,20 @@ def test_a_sweep_becomes_a_document_with_three_pictures(tmp_path: Path) -> None:
         and "| ort-fp32 | 1 | 24.0 | 42.04 | 0 % | 5 |" in text
     )
     assert "†" not in text.partition("### Latency")[2] and "Not shown" not in text
+    # Records of ONNX Runtime tell no share, and a record may hold a profile.
+    assert "in delegates" not in text
+    profile = {
+        "decoder": StageProfile(0.1, (OperatorProfile("MatMul", "CPUExecutionProvider", 9, 0.06, 0.6),))
+    }
+    both = [
+        make_record("et-xnnpack-int8", delegate_coverage=0.972),
+        *sweep()[:1],
+        make_record(seconds=5.0, profile=profile),
+    ]
+    beside = read_records([write(tmp_path / "both.jsonl", both)])
+    assert beside.left_out == () and beside.records[2].profile == profile
+    text = write_report(beside, tmp_path / "both")[0].read_text("utf-8")
+    assert "Operators in delegates: et-xnnpack-int8 97.2 %." in text
 
 
 def test_the_document_depends_on_the_records_alone(tmp_path: Path) -> None:

@@ -26,13 +26,14 @@ from edge_tta.runtime.benchmark import BenchmarkRecord, _cold_start, run_benchma
 from edge_tta.runtime.contention import BUSY_CORES, ContentionMeter
 from edge_tta.runtime.device import this_device
 from edge_tta.runtime.measurement import Job, measure_apart
+from edge_tta.runtime.profiling import OperatorProfile, StageProfile, summarise
 
 RECORD_KEYS = {
     "schema", "date", "commit", "device", "fingerprint", "temperature_before", "temperature_after", "contention",
     "bundle", "bundle_digest", "bundle_commit", "variant", "backend", "backend_version", "precision", "recipes",
     "delegate_coverage", "edge_tta_version", "python_version", "threads", "seconds", "steps", "runs", "load_seconds",
     "warm_up_seconds", "cold_start_seconds", "cold_starts", "stages", "totals", "real_time_factor",
-    "baseline_rss_bytes", "peak_rss_bytes", "retained_rss_bytes", "file_bytes",
+    "baseline_rss_bytes", "peak_rss_bytes", "retained_rss_bytes", "file_bytes", "profile",
 }  # fmt: skip
 
 
@@ -72,6 +73,8 @@ def test_bench_appends_complete_records(toy_bundle: Path, tmp_path: Path) -> Non
         assert len(found["totals"]) == 20 and stages["total"]["median"] == np.median(found["totals"])
         assert found["real_time_factor"] == pytest.approx(stages["total"]["median"] / 0.5)
         assert 0.05 < found["cold_start_seconds"] < 60
+        # All that ONNX Runtime is asked for runs there or is refused: a share would say nothing.
+        assert found["delegate_coverage"] is None and found["profile"] is None
         assert found["file_bytes"] == sum(path.stat().st_size for path in (toy_bundle / "onnx").iterdir())
     assert [found["variant"] for found in records] == ["ort-int8", "ort-fp32"]
 
@@ -87,6 +90,78 @@ def test_bench_refuses_what_would_mean_nothing(toy_bundle: Path, tmp_path: Path)
     refused(run("bench", "nonexistent"), 3, "no bundle 'nonexistent'")
     nowhere = str(tmp_path / "nowhere" / "results.jsonl")
     refused(run("bench", str(toy_bundle), "-o", nowhere), 2, "does not exist")
+
+
+def test_a_profile_tells_the_operators_of_each_stage(toy_bundle: Path) -> None:
+    """Runs of their own: three steps of a generator with two products are six a sound, warm-up left out."""
+    options = ("--seconds", "0.5", "--threads", "1", "--cold-starts", "1", "--steps", "3", "--profile")
+    result = run("bench", str(toy_bundle), *options, "--json")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert from_dict(BenchmarkRecord, document).profile is not None
+    counts = {
+        stage: {item["operator"]: item["count"] for item in found["operators"]}
+        for stage, found in document["profile"].items()
+    }
+    assert list(counts) == ["text_encoder", "generator", "decoder"]
+    assert counts["text_encoder"] == {"Gather": 1, "ReduceMean": 1}
+    assert counts["decoder"] == {"MatMul": 1, "Reshape": 1}
+    assert counts["generator"]["MatMul"] == 6 and counts["generator"]["Sum"] == 3
+    for found in document["profile"].values():
+        times = [item["seconds"] for item in found["operators"]]
+        assert times == sorted(times, reverse=True) and 0 < sum(times) <= found["seconds"]
+        for item in found["operators"]:
+            assert item["share"] == pytest.approx(item["seconds"] / found["seconds"])
+            assert item["provider"] == "CPUExecutionProvider"
+
+
+def test_events_before_the_runs_that_count_are_left_out() -> None:
+    def run_of(start: int, took: int, **kernels: int) -> list[dict[str, Any]]:
+        session = {"cat": "Session", "ts": start, "dur": took, "name": "model_run", "args": {}}
+        nodes = [
+            {
+                "cat": "Node",
+                "ts": start + 1,
+                "dur": dur,
+                "name": f"{kind}_0_kernel_time",
+                "args": {"op_name": kind, "provider": "CPUExecutionProvider"},
+            }
+            for kind, dur in kernels.items()
+        ]
+        return [*nodes, session]
+
+    loading = {"cat": "Session", "ts": 0, "dur": 9000, "name": "session_initialization", "args": {}}
+    events = [loading, *run_of(10, 5000, MatMul=4000), *run_of(6000, 100, MatMul=60, Add=20)]
+    events += run_of(7000, 300, MatMul=180, Add=100)
+    found = summarise(events, left_out=1, sounds=2)
+    assert found.seconds == pytest.approx(200e-6)
+    assert [(item.operator, item.count) for item in found.operators] == [("MatMul", 1), ("Add", 1)]
+    assert [item.share for item in found.operators] == pytest.approx([0.6, 0.3])
+    with pytest.raises(BackendError, match="3 runs of a stage for 4 sounds"):
+        summarise(events, left_out=1, sounds=3)
+
+
+def test_a_profile_is_shown_and_refused_where_nothing_tells_it(
+    record: BenchmarkRecord, toy_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = Path(__file__).parents[1] / "golden" / "edge-tiny-executorch"
+    refused(
+        run("bench", str(tiny), "--variant", "et-xnnpack-fp32", "--profile"),
+        4,
+        "et-xnnpack-fp32 cannot be profiled: executorch does not tell what operators take",
+    )
+    operators = (
+        OperatorProfile("MatMulInteger", "CPUExecutionProvider", 40, 0.0060, 0.6),
+        OperatorProfile("DynamicQuantizeLinear", "CPUExecutionProvider", 30, 0.0030, 0.3),
+        OperatorProfile("Add", "CPUExecutionProvider", 7, 0.00005, 0.005),
+        OperatorProfile("Cast", "CPUExecutionProvider", 5, 0.00005, 0.005),
+    )
+    profiled = dataclasses.replace(record, profile={"generator": StageProfile(0.01, operators)})
+    fakes(profiled, monkeypatch)
+    shown = [line.split() for line in run("bench", str(toy_bundle), "--profile").stdout.splitlines()]
+    assert ["generator", "MatMulInteger", "40", "6.00", "ms", "60.0", "%"] in shown
+    assert ["2", "more", "12", "0.10", "ms", "1.0", "%"] in shown
+    assert ["between", "operators", "0.90", "ms", "9.0", "%"] in shown
 
 
 def test_a_record_is_read_back_as_it_was(record: BenchmarkRecord) -> None:

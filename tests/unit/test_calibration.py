@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,9 @@ from quantization.calibration import (
     CalibrationRequest,
     GraphModel,
     activation_ranges,
+    read_judgement,
     read_requests,
+    require_disjoint,
     stage_inputs,
     within,
 )
@@ -39,16 +42,34 @@ def float_model() -> GraphModel:
     return GraphModel(graphs, bundle.config.audio, tokenizer)
 
 
-def test_no_calibration_prompt_is_ever_judged() -> None:
-    prompts = {normalise(request.prompt) for request in read_requests()}
+@pytest.mark.parametrize("read", [read_requests, read_judgement])
+def test_no_prompt_of_the_toolchain_is_in_a_suite(
+    read: Callable[[], tuple[CalibrationRequest, ...]],
+) -> None:
+    """Recipes are made by these, and validated by those."""
+    prompts = {normalise(request.prompt) for request in read()}
     suites = sorted((Path(edge_tta.evaluate.__file__).parent / "prompts").glob("*.csv"))
     assert suites
     judged = {normalise(prompt.text) for suite in suites for prompt in read_prompts(suite)}
     assert len(judged) > 200 and prompts.isdisjoint(judged)
 
 
-def test_the_packaged_requests_cover_lengths_scales_and_steps() -> None:
-    requests = read_requests()
+def test_nothing_is_judged_that_was_calibrated_on() -> None:
+    calibration, judged = read_requests(), read_judgement()
+    require_disjoint(calibration, judged)
+    prompt = dataclasses.replace(judged[3], prompt=f"  {calibration[5].prompt.upper()} ")
+    with pytest.raises(DataError, match=r"'  CITY SQUARE .* is calibrated on and judged on: the prompts"):
+        require_disjoint(calibration, [*judged, prompt])
+    noise = dataclasses.replace(judged[3], seed=calibration[5].seed)
+    with pytest.raises(DataError, match="seed 106 is calibrated on and judged on: the noise must differ"):
+        require_disjoint(calibration, [*judged, noise])
+
+
+@pytest.mark.parametrize("read", [read_requests, read_judgement])
+def test_the_packaged_requests_cover_lengths_scales_and_steps(
+    read: Callable[[], tuple[CalibrationRequest, ...]],
+) -> None:
+    requests = read()
     assert len({request.prompt for request in requests}) == len(requests) >= 32
     assert len({request.seed for request in requests}) == len(requests)
     for part in (requests, requests[:12]):
