@@ -17,10 +17,9 @@ from edge_tta.model.checkpoint import ModelCheckpoint
 from edge_tta.text import Tokenizer
 from export.bundle_text import BundleText
 from export.golden import archive, golden_arrays, golden_frames
-from export.recipe import ExportRecipe
+from export.recipe import ExportRecipe, quantization_of
 from export.variant import ExportedVariant, ExportSource, VariantExporter, exporter_of
 from export.wrappers import ModelParts
-from quantization.recipe import load_recipe
 
 
 def export_bundle(
@@ -61,8 +60,7 @@ def export_bundle(
     # All exporters and recipes first: what is missing or refused is told before an hour of work, not after it.
     exporters: dict[tuple[str, str], VariantExporter] = {}
     for variant in recipe.variants:
-        if variant.quantization is not None:
-            load_recipe(variant.quantization)
+        quantization_of(variant)
         if variant.target not in exporters:
             exporters[variant.target] = exporter_of(variant, source)
     made: dict[str, ExportedVariant] = {}

@@ -78,7 +78,7 @@ def write_tiny_coreml_bundle(target: Path, recipes: Path) -> Path:
 
     path = recipes / "mixed.toml"
     path.write_text(MIXED_RECIPE, encoding="utf-8")
-    variants = VariantRecipe("coreml", "fp16"), VariantRecipe("coreml", "int8", str(path), label="mixed")
+    variants = VariantRecipe("coreml", "fp16"), VariantRecipe("coreml", "int4", str(path), label="mixed")
     # Thousands of tiny frames would take longer than all the rest.
     requests = CalibrationRequest("rain", 0.5, 3.0, 2, 1), CalibrationRequest("a dog barking", 0.7, 2.0, 1, 2)
     with pytest.MonkeyPatch.context() as patch:

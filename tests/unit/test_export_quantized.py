@@ -72,16 +72,19 @@ def test_every_precision_becomes_a_variant_that_sounds(
         tmp_path, "dynamic", 'weights = "int8", activations = "dynamic", reduce_range = true'
     )
     static = write_recipe(tmp_path, "static", 'weights = "int8", activations = "static", reduce_range = true')
+    four = write_recipe(
+        tmp_path, "four", 'weights = "int4", activations = "dynamic", granularity = "block", block_size = 32'
+    )
     variants = (
         VariantRecipe("ort", "fp32"),
         VariantRecipe("ort", "int8", dynamic),
         VariantRecipe("ort", "int8", static, label="int8-static"),
-        VariantRecipe("ort", "int4", "onnx-int4"),
+        VariantRecipe("ort", "int4", four),
     )
     export_bundle(tiny_checkpoint(), tmp_path / "bundle", TEXT, ExportRecipe("test", variants))
     bundle = Bundle.open(tmp_path / "bundle")
     assert set(bundle.variants) == {"ort-fp32", "ort-int8", "ort-int8-static", "ort-int4"}
-    assert {"dynamic", "static", "onnx-int4"} < set(bundle.manifest.provenance.recipes)
+    assert {"dynamic", "static", "four"} < set(bundle.manifest.provenance.recipes)
     # Calibration is made once, and only for the variant that needs it.
     assert len(asked) == 2
     parity = {name: variant.parity_snr_db["generator"] for name, variant in bundle.variants.items()}
