@@ -20,9 +20,17 @@ from export.coreml_package import multifunction_package, write_package
 from export.coreml_stage import StageModel, convert_stage
 from export.mil_interpreter import MilInterpreter
 from export.recipe import VariantRecipe, check_label, quantization_of
-from export.variant import MAIN_OUTPUT, Arrays, ExportedVariant, ExportSource, measure_parity, stage_file
+from export.variant import (
+    MAIN_OUTPUT,
+    Arrays,
+    ExportedVariant,
+    ExportSource,
+    calibrated,
+    measure_parity,
+    stage_file,
+)
 from export.wrappers import StageGraph, stage_graphs
-from quantization.calibration import CalibrationSound, GraphModel, read_requests, stage_inputs, within
+from quantization.calibration import CalibrationSound, GraphModel, stage_inputs
 from quantization.coreml import import_coremltools
 from quantization.coreml_activations import input_ranges, static_inputs
 from quantization.coreml_weights import compress_weights
@@ -86,6 +94,7 @@ class CoreMLExporter:
         description = {
             "backend": recipe.backend,
             "precision": recipe.precision,
+            "calibration": calibrated(self._source, quantization),
             "stages": {stage: stage_file(program, files[program], self._stages[stage]) for stage in STAGES},
             "companions": [
                 describe(name, files[name])
@@ -138,14 +147,13 @@ class CoreMLExporter:
         return {"length": tuple(audio.latent_frames(seconds) for seconds in recipe.seconds)}
 
     def _calibrate(self) -> tuple[CalibrationSound, ...]:
-        """What the float model computes for the packaged requests; once for all variants."""
+        """What the float model computes for the calibration requests; once for all variants."""
         if not self._sounds:
             self._source.report("coreml: calibrating")
             audio = self._source.parts.config.audio
             sessions = {stage: _ModuleSession(graph) for stage, graph in self._stages.items()}
             model = GraphModel.of_sessions(sessions, audio, self._source.tokenizer)
-            requests = within(read_requests(), audio, 1 if self._source.single_step else None)
-            self._sounds = tuple(model.make(request) for request in requests)
+            self._sounds = tuple(model.make(request) for request in self._source.calibration_requests)
         return self._sounds
 
     def _parity(self, package: Mapping[str, bytes]) -> dict[str, float]:

@@ -24,9 +24,17 @@ from edge_tta.model.public_t5 import T5TextEncoder
 from export.onnx_fusions import fuse
 from export.recipe import VariantRecipe, check_label, quantization_of
 from export.t5_encoder import t5_encoder_graphs
-from export.variant import MAIN_OUTPUT, Arrays, ExportedVariant, ExportSource, measure_parity, stage_file
+from export.variant import (
+    MAIN_OUTPUT,
+    Arrays,
+    ExportedVariant,
+    ExportSource,
+    calibrated,
+    measure_parity,
+    stage_file,
+)
 from export.wrappers import StageGraph, stage_graphs
-from quantization.calibration import CalibrationSound, GraphModel, read_requests, stage_inputs, within
+from quantization.calibration import CalibrationSound, GraphModel, stage_inputs
 from quantization.onnx_stage import plan, quantize_onnx
 
 OPSET = 20
@@ -101,6 +109,7 @@ class OnnxExporter:
         description = {
             "backend": recipe.backend,
             "precision": recipe.precision,
+            "calibration": calibrated(self._source, quantization),
             "stages": {
                 stage: stage_file(files[stage], graphs[stage], self._stages[stage]) for stage in STAGES
             },
@@ -116,13 +125,12 @@ class OnnxExporter:
         )
 
     def _calibrate(self) -> tuple[CalibrationSound, ...]:
-        """What the float graphs compute for the packaged requests; once for all variants."""
+        """What the float graphs compute for the calibration requests; once for all variants."""
         if not self._sounds:
             self._source.report("onnx: calibrating")
             audio = self._source.parts.config.audio
             model = GraphModel(self._floats, audio, self._source.tokenizer)
-            requests = within(read_requests(), audio, 1 if self._source.single_step else None)
-            self._sounds = tuple(model.make(request) for request in requests)
+            self._sounds = tuple(model.make(request) for request in self._source.calibration_requests)
         return self._sounds
 
 
