@@ -77,6 +77,15 @@ def normalise(prompt: str) -> str:
     return text
 
 
+def prompt_lines(text: str) -> list[tuple[int, str]]:
+    """Line numbers and prompts of a text with a prompt a line; empty lines and those that start with # are left out."""
+    return [
+        (number, line)
+        for number, line in enumerate(text.splitlines(), 1)
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
+
+
 class Tokenizer:
     """SentencePiece model with the length policy of one bundle.
 

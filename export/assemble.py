@@ -17,10 +17,10 @@ from edge_tta.model.checkpoint import ModelCheckpoint
 from edge_tta.text import Tokenizer
 from export.bundle_text import BundleText
 from export.golden import archive, golden_arrays, golden_frames
-from export.recipe import ExportRecipe
+from export.recipe import ExportRecipe, quantization_of
 from export.variant import ExportedVariant, ExportSource, VariantExporter, exporter_of
 from export.wrappers import ModelParts
-from quantization.recipe import load_recipe
+from quantization.calibration import CalibrationList, read_calibration
 
 
 def export_bundle(
@@ -30,6 +30,7 @@ def export_bundle(
     recipe: ExportRecipe,
     on_progress: Callable[[str], Any] | None = None,
     max_file_bytes: int | None = None,
+    calibration: CalibrationList | None = None,
 ) -> Bundle:
     """Export a complete checkpoint and write the bundle.
 
@@ -40,14 +41,21 @@ def export_bundle(
         recipe: variants to include; several targets are joined by ``export.recipe.join_recipes``.
         on_progress: told what is being done.
         max_file_bytes: larger graphs are stored in parts of this size; None for one file each.
+        calibration: requests to find static ranges on; None for the packaged ones.
 
     Raises:
-        ConfigError: a part is missing, or a recipe or ``max_file_bytes`` does not fit.
+        ConfigError: a part is missing, or a recipe, ``max_file_bytes`` or ``calibration`` does not fit.
         MissingExtraError: a target needs a package that is absent.
         OutputError: the bundle cannot be written.
     """
     if max_file_bytes is not None and max_file_bytes < MIN_PART_BYTES:
         raise ConfigError(f"files of {max_file_bytes} bytes are too small, the least is {MIN_PART_BYTES}")
+    quantizations = [quantization_of(variant) for variant in recipe.variants]
+    if calibration is not None and not any(found is not None and found.is_static for found in quantizations):
+        names = ", ".join(variant.name for variant in recipe.variants)
+        raise ConfigError(
+            f"a calibration list is for recipes with static ranges, such as onnx-int8-static; {names} have none"
+        )
     parts, tokenizer_bytes = complete_parts(checkpoint)
     config = parts.config
     tokenizer = Tokenizer(tokenizer_bytes, config.text_encoder.max_tokens)
@@ -57,12 +65,12 @@ def export_bundle(
         )
     report = on_progress or (lambda _: None)
     golden = golden_arrays(parts, tokenizer, golden_frames(recipe, config.audio))
-    source = ExportSource(parts, tokenizer, golden, recipe.single_step, report)
-    # All exporters and recipes first: what is missing or refused is told before an hour of work, not after it.
+    source = ExportSource(
+        parts, tokenizer, golden, recipe.single_step, report, calibration or read_calibration()
+    )
+    # All exporters first: what is missing is told before an hour of work, not after it.
     exporters: dict[tuple[str, str], VariantExporter] = {}
     for variant in recipe.variants:
-        if variant.quantization is not None:
-            load_recipe(variant.quantization)
         if variant.target not in exporters:
             exporters[variant.target] = exporter_of(variant, source)
     made: dict[str, ExportedVariant] = {}

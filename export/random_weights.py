@@ -21,6 +21,7 @@ from edge_tta.model.presets import preset
 from export.assemble import export_bundle
 from export.bundle_text import BundleText
 from export.recipe import ExportRecipe, join_recipes, load_export_recipe
+from quantization.calibration import CalibrationList
 
 
 def random_checkpoint(config: ModelConfig, tokenizer: bytes) -> ModelCheckpoint:
@@ -35,8 +36,13 @@ def random_checkpoint(config: ModelConfig, tokenizer: bytes) -> ModelCheckpoint:
     return ModelCheckpoint(config, modules["text_encoder"], modules["generator"], modules["codec"], tokenizer)  # type: ignore[arg-type]
 
 
-def write_random_bundle(checkpoint: ModelCheckpoint, target: Path, recipe: ExportRecipe) -> Bundle:
-    """Write the bundle of a ``random_checkpoint``."""
+def write_random_bundle(
+    checkpoint: ModelCheckpoint,
+    target: Path,
+    recipe: ExportRecipe,
+    calibration: CalibrationList | None = None,
+) -> Bundle:
+    """Write the bundle of a ``random_checkpoint``; see ``export_bundle``."""
     name = checkpoint.config.name
     text = BundleText(
         version="1.0.0",
@@ -49,7 +55,7 @@ def write_random_bundle(checkpoint: ModelCheckpoint, target: Path, recipe: Expor
         checkpoint="seed 2024",
         generation=Generation(default_guidance=3.0, min_guidance=1.0, max_guidance=5.0, max_steps=8),
     )
-    return export_bundle(checkpoint, target, text, recipe)
+    return export_bundle(checkpoint, target, text, recipe, calibration=calibration)
 
 
 def write_preset_bundle(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from edge_tta.errors import ConfigError
-from quantization.recipe import load_recipe, read_recipe
+from edge_tta.model.scheme import Scheme
+from quantization.recipe import QuantizationRecipe, load_recipe, precision_of, read_recipe
 
 Backend = Literal["ort", "executorch", "coreml"]
 
@@ -18,6 +19,8 @@ class VariantRecipe:
 
     backend: Backend
     precision: Literal["fp32", "fp16", "int8", "int4"]
+    """What users choose by. "fp32", "fp16": nothing is quantized, the model computes in float32, or in halves where
+    those suffice; "int8", "int4": see ``quantization.recipe.precision_of``."""
     quantization: str | None = None
     """Quantization recipe, packaged or a TOML file; needed for int8 and int4, and for nothing else."""
     delegate: Literal["xnnpack", "coreml"] = "xnnpack"
@@ -72,6 +75,41 @@ def load_export_recipe(name: str) -> ExportRecipe:
         ConfigError: unknown name or malformed file.
     """
     return read_recipe(ExportRecipe, "export", name)
+
+
+def quantization_of(variant: VariantRecipe) -> QuantizationRecipe | None:
+    """The quantization recipe of a variant; None for one in float.
+
+    Raises:
+        ConfigError: unknown name, malformed file, or a recipe for another precision than the variant's label.
+    """
+    if variant.quantization is None:
+        return None
+    recipe = load_recipe(variant.quantization)
+    if recipe.precision != variant.precision:
+        raise ConfigError(
+            f"{variant.name} is labelled {variant.precision}, but recipe {recipe.name} makes {recipe.precision} of it: "
+            f"the label says the fewest bits of a quantized weight"
+        )
+    return recipe
+
+
+def check_label(variant: VariantRecipe, schemes: Iterable[Scheme]) -> None:
+    """Refuse a variant whose layers, as the model has them, are in another precision than it is labelled.
+
+    Args:
+        variant: with a quantization recipe, whose schemes ``quantization_of`` has held against the label.
+        schemes: of all quantized layers of all stages.
+
+    Raises:
+        ConfigError: the recipe's four-bit schemes reach no layer.
+    """
+    found = precision_of(schemes)
+    if found != variant.precision:
+        raise ConfigError(
+            f"{variant.name} is labelled {variant.precision}, but recipe {variant.quantization} puts no weight of this "
+            f"model into four bits; it makes {found or 'float'}"
+        )
 
 
 def recipe_by_quantization(names: Sequence[str], float_beside: bool = False) -> ExportRecipe:

@@ -14,6 +14,7 @@ from edge_tta.model.presets import preset
 from edge_tta.train.tokenizer import train_tokenizer
 from export.random_weights import random_checkpoint, write_random_bundle
 from export.recipe import ExportRecipe, join_recipes, load_export_recipe
+from quantization.calibration import CalibrationList
 
 SENTENCES = (
     "rain on a tin roof", "a dog barking in the distance", "thunder and wind", "birds singing in the morning",
@@ -27,10 +28,12 @@ def tiny_checkpoint() -> ModelCheckpoint:
     return random_checkpoint(config, train_tokenizer(SENTENCES, config.text_encoder.vocab_size))
 
 
-def write_tiny_bundle(target: Path, recipe: ExportRecipe | None = None) -> Bundle:
+def write_tiny_bundle(
+    target: Path, recipe: ExportRecipe | None = None, calibration: CalibrationList | None = None
+) -> Bundle:
     """Write the tiny bundle; the recipe is ONNX in float by default."""
     recipe = recipe or join_recipes([load_export_recipe("onnx")], precisions=("fp32",))
-    return write_random_bundle(tiny_checkpoint(), target, recipe)
+    return write_random_bundle(tiny_checkpoint(), target, recipe, calibration)
 
 
 if __name__ == "__main__":

@@ -15,17 +15,26 @@ from edge_tta.bundle.assemble import describe
 from edge_tta.bundle.coreml_package import COMPANIONS, MODEL_FILE, PACKAGE_SUFFIX
 from edge_tta.bundle.manifest import STAGES, Port, Variant
 from edge_tta.config import config_digest
+from edge_tta.model.scheme import Scheme
 from export.coreml_package import multifunction_package, write_package
 from export.coreml_stage import StageModel, convert_stage
 from export.mil_interpreter import MilInterpreter
-from export.recipe import VariantRecipe
-from export.variant import MAIN_OUTPUT, Arrays, ExportedVariant, ExportSource, measure_parity, stage_file
+from export.recipe import VariantRecipe, check_label, quantization_of
+from export.variant import (
+    MAIN_OUTPUT,
+    Arrays,
+    ExportedVariant,
+    ExportSource,
+    calibrated,
+    measure_parity,
+    stage_file,
+)
 from export.wrappers import StageGraph, stage_graphs
-from quantization.calibration import CalibrationSound, GraphModel, read_requests, stage_inputs, within
+from quantization.calibration import CalibrationSound, GraphModel, stage_inputs
 from quantization.coreml import import_coremltools
 from quantization.coreml_activations import input_ranges, static_inputs
 from quantization.coreml_weights import compress_weights
-from quantization.recipe import QuantizationRecipe, load_recipe
+from quantization.recipe import QuantizationRecipe
 
 PACKAGE = f"model{PACKAGE_SUFFIX}"
 
@@ -70,8 +79,13 @@ class CoreMLExporter:
 
     def export(self, recipe: VariantRecipe) -> ExportedVariant:
         """See ``VariantExporter``: fp32, fp16, and int8 or int4 by a recipe for Core ML."""
-        quantization = None if recipe.quantization is None else load_recipe(recipe.quantization)
-        models = {stage: self._model(stage, recipe, quantization) for stage in STAGES}
+        quantization = quantization_of(recipe)
+        if quantization is None:
+            models = {stage: self._float_stage(stage, recipe).model for stage in STAGES}
+        else:
+            made = {stage: self._quantized_stage(stage, recipe, quantization) for stage in STAGES}
+            check_label(recipe, [scheme for _, schemes in made.values() for scheme in schemes.values()])
+            models = {stage: model for stage, (model, _) in made.items()}
         self._source.report(f"{recipe.name}: writing the package")
         package = multifunction_package(models)
         self._source.report(f"{recipe.name}: measuring parity")
@@ -80,6 +94,7 @@ class CoreMLExporter:
         description = {
             "backend": recipe.backend,
             "precision": recipe.precision,
+            "calibration": calibrated(self._source, quantization),
             "stages": {stage: stage_file(program, files[program], self._stages[stage]) for stage in STAGES},
             "companions": [
                 describe(name, files[name])
@@ -94,23 +109,18 @@ class CoreMLExporter:
             {} if quantization is None else {quantization.name: config_digest(quantization)},
         )
 
-    def _model(self, stage: str, recipe: VariantRecipe, quantization: QuantizationRecipe | None) -> Any:
-        """A stage as ``coremltools.models.MLModel`` in the form a recipe asks for."""
-        if quantization is None:
-            return self._float_stage(stage, recipe).model
-        settings = quantization.stage(stage)
-        static = any(scheme.activations == "static" for scheme in settings.schemes())
-        if not static:
-            converted = self._float_stage(stage, recipe)
-            self._source.report(f"{recipe.name}: compressing {stage}")
-            return compress_weights(stage, converted.model, converted.weights, quantization)[0]
-        # The layers are known once the weights are; then they are converted again with their inputs rounded.
-        plain = self._float_stage(stage, recipe)
-        _, chosen = compress_weights(stage, plain.model, plain.weights, quantization)
-        layers = [name for name, scheme in chosen.items() if scheme.activations == "static"]
-        converted = self._rounded_stage(stage, recipe, layers)
+    def _quantized_stage(
+        self, stage: str, recipe: VariantRecipe, quantization: QuantizationRecipe
+    ) -> tuple[Any, dict[str, Scheme]]:
+        """A stage as ``coremltools.models.MLModel`` by a quantization recipe, and the schemes of its layers."""
+        plain = converted = self._float_stage(stage, recipe)
+        if any(scheme.activations == "static" for scheme in quantization.stage(stage).schemes()):
+            # The layers are known once the weights are; then they are converted again with their inputs rounded.
+            _, chosen = compress_weights(stage, plain.model, plain.weights, quantization)
+            layers = [name for name, scheme in chosen.items() if scheme.activations == "static"]
+            converted = self._rounded_stage(stage, recipe, layers)
         self._source.report(f"{recipe.name}: compressing {stage}")
-        return compress_weights(stage, converted.model, converted.weights, quantization)[0]
+        return compress_weights(stage, converted.model, converted.weights, quantization)
 
     def _float_stage(self, stage: str, recipe: VariantRecipe) -> StageModel:
         precision: Literal["fp32", "fp16"] = "fp32" if recipe.precision == "fp32" else "fp16"
@@ -137,14 +147,13 @@ class CoreMLExporter:
         return {"length": tuple(audio.latent_frames(seconds) for seconds in recipe.seconds)}
 
     def _calibrate(self) -> tuple[CalibrationSound, ...]:
-        """What the float model computes for the packaged requests; once for all variants."""
+        """What the float model computes for the calibration requests; once for all variants."""
         if not self._sounds:
             self._source.report("coreml: calibrating")
             audio = self._source.parts.config.audio
             sessions = {stage: _ModuleSession(graph) for stage, graph in self._stages.items()}
             model = GraphModel.of_sessions(sessions, audio, self._source.tokenizer)
-            requests = within(read_requests(), audio, 1 if self._source.single_step else None)
-            self._sounds = tuple(model.make(request) for request in requests)
+            self._sounds = tuple(model.make(request) for request in self._source.calibration_requests)
         return self._sounds
 
     def _parity(self, package: Mapping[str, bytes]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from edge_tta.config import config_digest
 from edge_tta.errors import ConfigError
 from edge_tta.model.text_encoder import TextEncoder
 from edge_tta.runtime.et_program import EtProgram
-from export.recipe import VariantRecipe
+from export.recipe import VariantRecipe, check_label, quantization_of
 from export.variant import MAIN_OUTPUT, Arrays, ExportedVariant, ExportSource, measure_parity, stage_file
 from export.wrappers import ModelParts, StageGraph, stage_graphs
 from export.xnnpack_decoder import XnnpackDecoder
@@ -23,7 +23,6 @@ from export.xnnpack_generator import XnnpackGenerator, XnnpackSingleStep
 from export.xnnpack_partitioner import partitioner
 from export.xnnpack_text_encoder import XnnpackTextEncoder
 from quantization.executorch import LOGGERS, import_executorch, quantize_linears
-from quantization.recipe import load_recipe
 from quantization.silence import silenced
 
 PREFIXES = {"text_encoder": "encoder", "generator": "generator", "decoder": "decoder"}
@@ -75,12 +74,15 @@ class ExecutorchExporter:
                 f"without such arithmetic"
             )
         modules, recipes = xnnpack_modules(self._source.parts, self._source.single_step), {}
-        if recipe.quantization is not None:
-            quantization = load_recipe(recipe.quantization)
+        quantization = quantization_of(recipe)
+        if quantization is not None:
             recipes[quantization.name] = config_digest(quantization)
             with silenced(*LOGGERS):
-                for stage, module in modules.items():
+                chosen = [
                     quantize_linears(stage, PREFIXES[stage], module, quantization)
+                    for stage, module in modules.items()
+                ]
+            check_label(recipe, [scheme for schemes in chosen for scheme in schemes.values()])
         self._source.report(f"{recipe.name}: lowering {', '.join(STAGES)}")
         lowered = lower(modules, self._stages)
         for stage, method in lowered.delegation.items():

@@ -22,13 +22,20 @@ from edge_tta.config import config_digest
 from edge_tta.errors import ConfigError
 from edge_tta.model.public_t5 import T5TextEncoder
 from export.onnx_fusions import fuse
-from export.recipe import VariantRecipe
+from export.recipe import VariantRecipe, check_label, quantization_of
 from export.t5_encoder import t5_encoder_graphs
-from export.variant import MAIN_OUTPUT, Arrays, ExportedVariant, ExportSource, measure_parity, stage_file
+from export.variant import (
+    MAIN_OUTPUT,
+    Arrays,
+    ExportedVariant,
+    ExportSource,
+    calibrated,
+    measure_parity,
+    stage_file,
+)
 from export.wrappers import StageGraph, stage_graphs
-from quantization.calibration import CalibrationSound, GraphModel, read_requests, stage_inputs, within
-from quantization.onnx_stage import quantize_onnx
-from quantization.recipe import load_recipe
+from quantization.calibration import CalibrationSound, GraphModel, stage_inputs
+from quantization.onnx_stage import plan, quantize_onnx
 
 OPSET = 20
 """Has Gelu and LayerNormalization as operators; attention is written out, which newer opsets would not change."""
@@ -73,18 +80,24 @@ class OnnxExporter:
         """See ``VariantExporter``; fp32, and int8 or int4 by a recipe for ONNX graphs."""
         if recipe.precision not in ("fp32", "int8", "int4"):
             raise ConfigError(f"{recipe.name}: the ONNX exporter makes fp32, int8 and int4")
-        quantization = None if recipe.quantization is None else load_recipe(recipe.quantization)
+        quantization = quantization_of(recipe)
         for stage in STAGES:
             if stage not in self._floats:
                 self._source.report(f"onnx: exporting {stage}")
                 self._floats[stage] = export_onnx(self._stages[stage])
         graphs, recipes = self._floats, {}
         if quantization is not None:
+            # A public text encoder keeps optimum's int8, whatever the recipe asks of ours.
+            ready = {"text_encoder": self._public["int8"]} if self._public else {}
+            plans = {
+                stage: plan(stage, onnx.load_from_string(data).graph, quantization)
+                for stage, data in graphs.items()
+                if stage not in ready
+            }
+            check_label(recipe, [scheme for schemes in plans.values() for scheme in schemes.values()])
             sounds = self._calibrate() if quantization.is_static else ()
             self._source.report(f"{recipe.name}: quantizing")
             recipes[quantization.name] = config_digest(quantization)
-            # A public text encoder keeps optimum's int8, whatever the recipe asks of ours.
-            ready = {"text_encoder": self._public["int8"]} if self._public else {}
             graphs = {
                 stage: ready.get(stage)
                 or quantize_onnx(stage, data, quantization, stage_inputs(sounds, stage))
@@ -96,6 +109,7 @@ class OnnxExporter:
         description = {
             "backend": recipe.backend,
             "precision": recipe.precision,
+            "calibration": calibrated(self._source, quantization),
             "stages": {
                 stage: stage_file(files[stage], graphs[stage], self._stages[stage]) for stage in STAGES
             },
@@ -111,13 +125,12 @@ class OnnxExporter:
         )
 
     def _calibrate(self) -> tuple[CalibrationSound, ...]:
-        """What the float graphs compute for the packaged requests; once for all variants."""
+        """What the float graphs compute for the calibration requests; once for all variants."""
         if not self._sounds:
             self._source.report("onnx: calibrating")
             audio = self._source.parts.config.audio
             model = GraphModel(self._floats, audio, self._source.tokenizer)
-            requests = within(read_requests(), audio, 1 if self._source.single_step else None)
-            self._sounds = tuple(model.make(request) for request in requests)
+            self._sounds = tuple(model.make(request) for request in self._source.calibration_requests)
         return self._sounds
 
 

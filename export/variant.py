@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tta.bundle.assemble import describe
-from edge_tta.bundle.manifest import STAGES, StageFile, Variant
+from edge_tta.bundle.manifest import STAGES, Calibration, StageFile, Variant
 from edge_tta.errors import ConfigError
 from edge_tta.model.public_t5 import T5TextEncoder
 from edge_tta.runtime.golden import signal_to_noise_db
 from edge_tta.text import Tokenizer
 from export.recipe import VariantRecipe
 from export.wrappers import ModelParts, StageGraph
+from quantization.calibration import CalibrationList, CalibrationRequest, within
+from quantization.recipe import QuantizationRecipe
 
 Arrays = dict[str, NDArray[Any]]
 MAIN_OUTPUT = {"text_encoder": "tokens", "generator": "velocity", "decoder": "waveform"}
@@ -35,6 +37,14 @@ class ExportSource:
     """Whether the generator is folded for one step; see ``ExportRecipe``."""
     report: Callable[[str], Any]
     """Told what is being done."""
+    calibration: CalibrationList
+    """What the float model answers where a recipe has static ranges."""
+
+    @property
+    def calibration_requests(self) -> tuple[CalibrationRequest, ...]:
+        """Its requests, held within what the model makes."""
+        limit = 1 if self.single_step else None
+        return within(self.calibration.requests, self.parts.config.audio, limit)
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,13 @@ def stage_file(name: str, data: bytes, stage: StageGraph) -> StageFile:
     """Manifest entry of a stage in a file."""
     described = describe(name, data).model_dump()
     return StageFile(**described, inputs=list(stage.input_ports), outputs=list(stage.output_ports))
+
+
+def calibrated(source: ExportSource, quantization: QuantizationRecipe | None) -> Calibration | None:
+    """What a variant's manifest entry says of its calibration; None where its recipe has no static ranges."""
+    if quantization is None or not quantization.is_static:
+        return None
+    return Calibration(sha256=source.calibration.sha256, requests=len(source.calibration.requests))
 
 
 def stage_inputs(golden: Arrays) -> dict[str, Arrays]:

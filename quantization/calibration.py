@@ -2,18 +2,20 @@
 
 The packaged list (``prompts/calibration.csv``) names prompt, seconds, guidance, steps and seed of each request, so the
 arrays are a function of the model alone. None of its prompts is in a suite that models are judged by, and a second list
-(``prompts/judgement.csv``) has other prompts and noise, for what is measured while a recipe is made.
+(``prompts/judgement.csv``) has other prompts and noise, for what is measured while a recipe is made. A list of one's
+own takes the first one's place where the sounds that a model is for are others.
 """
 
 from __future__ import annotations
 
 import copy
 import csv
-import math
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,14 +26,18 @@ from numpy.typing import NDArray
 
 from edge_tta.bundle.manifest import STAGES
 from edge_tta.config import AudioSpec
-from edge_tta.errors import DataError
+from edge_tta.errors import DataError, RequestError
 from edge_tta.noise import gaussian_noise
+from edge_tta.runtime.request import GenerationRequest
 from edge_tta.runtime.sampler import sample
-from edge_tta.text import Tokenizer, normalise
+from edge_tta.text import Tokenizer, normalise, prompt_lines
 from quantization.ranges import See, find_ranges
 
 Arrays = dict[str, NDArray[Any]]
-COLUMNS = ("prompt", "seconds", "guidance", "steps", "seed")
+SETTINGS = ("seconds", "guidance", "steps", "seed")
+"""Columns of a list that may be left out; the packaged list has them."""
+EVALUATION = ("label", "labels", "suite")
+"""Columns that lists to evaluate with have; they say nothing here."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,15 @@ class CalibrationRequest:
     guidance: float
     steps: int
     seed: int
+
+
+@dataclass(frozen=True)
+class CalibrationList:
+    """Requests, and the file that they come from."""
+
+    requests: tuple[CalibrationRequest, ...]
+    sha256: str
+    """Of the file, hexadecimal."""
 
 
 @dataclass(frozen=True)
@@ -68,33 +83,75 @@ class CalibrationSound:
         return found
 
 
-def read_requests(path: Traversable | None = None) -> tuple[CalibrationRequest, ...]:
-    """The packaged requests for calibration, or those of a CSV with the same columns.
+def read_requests(path: Path | None = None) -> tuple[CalibrationRequest, ...]:
+    """The requests of ``read_calibration``."""
+    return read_calibration(path).requests
+
+
+def read_calibration(path: Path | None = None) -> CalibrationList:
+    """The packaged requests, or those of a list of prompts.
+
+    A list that ends in .csv has the column ``prompt``, and any of ``seconds``, ``guidance``, ``steps`` and ``seed``;
+    what lists to evaluate with have beside is left aside. Any other has a prompt a line; empty lines and those that
+    start with # are left out. Settings that it does not name are those of the packaged requests in turn, with seeds
+    that count on, so that any prompts see short and long sounds, several scales of noise and several steps.
 
     Raises:
-        DataError: the file cannot be read, or a row is incomplete or out of range.
+        DataError: the file cannot be read, or a row is incomplete or out of range; names file and line.
     """
-    source = path or _packaged("calibration.csv")
-    requests = []
+    own = _read(_packaged("calibration.csv"), ())
+    return own if path is None else _read(path, own.requests)
+
+
+def _read(source: Traversable | Path, turns: Sequence[CalibrationRequest]) -> CalibrationList:
+    """Requests of a list, with settings that it does not name from ``turns``; without them it has to name all."""
     try:
-        reader = csv.DictReader(source.read_text(encoding="utf-8").splitlines())
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise DataError(f"{source}: the columns must be {', '.join(COLUMNS)}")
-        for number, row in enumerate(reader, start=2):
-            try:
-                requests.append(_request(row))
-            except (AttributeError, TypeError, ValueError) as error:
-                raise DataError(f"{source}:{number}: no calibration request ({error})") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        data = source.read_bytes()
+        text = data.decode("utf-8-sig")
+        if source.name.lower().endswith(".csv"):
+            rows = _rows(source, text)
+        else:
+            rows = [(number, {"prompt": line}) for number, line in prompt_lines(text)]
+    except OSError as error:
+        raise DataError(f"{source}: cannot be read ({error.strerror or error})") from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{source}: cannot be read ({error})") from error
+    requests = []
+    for index, (number, row) in enumerate(rows):
+        settings = asdict(turns[index % len(turns)]) if turns else {}
+        if turns:
+            settings["seed"] += index // len(turns) * len(turns)
+        try:
+            requests.append(_request(settings | row))
+        except (RequestError, ValueError) as error:
+            raise DataError(f"{source}:{number}: no calibration request ({error})") from error
     if not requests:
         raise DataError(f"{source}: no request")
-    return tuple(requests)
+    return CalibrationList(tuple(requests), hashlib.sha256(data).hexdigest())
+
+
+def _rows(source: Traversable | Path, text: str) -> list[tuple[int, dict[str, str]]]:
+    """Line numbers and rows of a CSV, without the columns of lists to evaluate with."""
+    reader = csv.DictReader(text.splitlines())
+    columns = tuple(reader.fieldnames or ())
+    unknown = set(columns) - {"prompt", *SETTINGS, *EVALUATION}
+    if "prompt" not in columns or unknown:
+        raise DataError(
+            f"{source}: the columns must be prompt and any of {', '.join(SETTINGS)}, got {', '.join(columns)}"
+        )
+    rows = []
+    for row in reader:
+        if None in row or None in row.values():
+            raise DataError(
+                f"{source}:{reader.line_num}: {len(columns)} cells are needed; quote a prompt that holds a comma"
+            )
+        rows.append((reader.line_num, {name: row[name] for name in columns if name not in EVALUATION}))
+    return rows
 
 
 def read_judgement() -> tuple[CalibrationRequest, ...]:
     """The packaged requests that quantized graphs are judged on: no prompt and no seed of them is calibrated on."""
-    return read_requests(_packaged("judgement.csv"))
+    return _read(_packaged("judgement.csv"), ()).requests
 
 
 def require_disjoint(calibration: Sequence[CalibrationRequest], judged: Sequence[CalibrationRequest]) -> None:
@@ -117,18 +174,17 @@ def _packaged(name: str) -> Traversable:
 
 
 def _request(row: Mapping[str, str]) -> CalibrationRequest:
-    request = CalibrationRequest(
+    """A request whose values are those that the runtime takes, for one sound."""
+    asked = GenerationRequest(
         row["prompt"].strip(),
-        float(row["seconds"]),
-        float(row["guidance"]),
-        int(row["steps"]),
-        int(row["seed"]),
+        seconds=float(row["seconds"]),
+        guidance=float(row["guidance"]),
+        steps=int(row["steps"]),
+        seed=int(row["seed"]),
     )
-    if not request.prompt or not (math.isfinite(request.guidance) and 0 < request.seconds < math.inf):
-        raise ValueError("prompt, seconds above 0 and a finite guidance are needed")
-    if request.steps < 1 or request.seed < 0:
-        raise ValueError("steps must be at least 1, seed must not be negative")
-    return request
+    if len(asked.layers) > 1:
+        raise ValueError("the prompt names several sounds: give each a row")
+    return CalibrationRequest(asked.prompt, asked.seconds, float(row["guidance"]), asked.steps, asked.seed)
 
 
 def within(

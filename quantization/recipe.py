@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -12,10 +13,12 @@ from typing import Literal, TypeVar
 from edge_tta.bundle.manifest import STAGES
 from edge_tta.config import from_dict
 from edge_tta.errors import ConfigError
-from edge_tta.model.scheme import StageScheme
+from edge_tta.model.scheme import Scheme, StageScheme
 from quantization.refusals import Target, refuse_known_faults
 
 Recipe = TypeVar("Recipe")
+IntegerPrecision = Literal["int8", "int4"]
+FOUR_BITS = frozenset({"int4", "palette4"})
 
 
 @dataclass(frozen=True)
@@ -42,16 +45,16 @@ class QuantizationRecipe:
         return any(scheme.activations == "static" for scheme in schemes)
 
     @property
-    def precision(self) -> Literal["int8", "int4"]:
-        """How a variant made by it is called: by the fewest bits that a weight has.
+    def precision(self) -> IntegerPrecision:
+        """What a variant made by it is labelled; see ``precision_of``.
 
         Raises:
             ConfigError: it quantizes nothing.
         """
-        weights = {scheme.weights for stage in STAGES for scheme in self.stage(stage).schemes()} - {"float"}
-        if not weights:
+        found = precision_of(scheme for stage in STAGES for scheme in self.stage(stage).schemes())
+        if found is None:
             raise ConfigError(f"recipe {self.name} quantizes nothing: no stage has a scheme")
-        return "int4" if weights - {"int8"} else "int8"
+        return found
 
     def stage(self, name: str) -> StageScheme:
         """What is said of "text_encoder", "generator" or "decoder"."""
@@ -59,6 +62,18 @@ class QuantizationRecipe:
             raise ConfigError(f"unknown stage '{name}'; stages are {', '.join(STAGES)}")
         found: StageScheme = getattr(self, name)
         return found
+
+
+def precision_of(schemes: Iterable[Scheme]) -> IntegerPrecision | None:
+    """The label of a variant whose layers have these schemes: the fewest bits that a quantized weight has.
+
+    "int8": every weight that is not float has eight bits. "int4": some have four, as integers or as places in a table
+    of 16 values; others may have eight or be float. None: all are float.
+    """
+    weights = {scheme.weights for scheme in schemes if not scheme.is_float}
+    if not weights:
+        return None
+    return "int4" if weights & FOUR_BITS else "int8"
 
 
 def list_recipes() -> dict[str, QuantizationRecipe]:

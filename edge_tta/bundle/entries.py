@@ -128,6 +128,15 @@ class StageFile(File):
         ]
 
 
+class Calibration(Strict):
+    """What the fixed ranges of a variant's inputs were found on."""
+
+    sha256: Digest
+    """Of the list of requests that the float model answered, as a file."""
+    requests: int = Field(ge=1, le=2**31 - 1)
+    """How many they were."""
+
+
 class Variant(Strict):
     """The model for one backend in one precision."""
 
@@ -140,6 +149,8 @@ class Variant(Strict):
     """Files that the graphs do not work without: what a Core ML package holds besides the program."""
     delegate: Literal["xnnpack", "coreml"] = "xnnpack"
     """What an ExecuTorch program hands its work to; means nothing for other backends."""
+    calibration: Calibration | None = None
+    """None where no input has a fixed range, and in bundles from before it was recorded."""
 
     def files(self) -> list[File]:
         """Every file entry of the variant; one that several stages share appears once per use."""
@@ -153,7 +164,7 @@ class Variant(Strict):
     def _without_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Bundles that need nothing new stay readable by releases that do not know the fields.
         document: dict[str, Any] = write(self)
-        for name in ("companions", "delegate"):
+        for name in ("companions", "delegate", "calibration"):
             if getattr(self, name) == type(self).model_fields[name].default:
                 del document[name]
         return document

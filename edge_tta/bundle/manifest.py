@@ -22,6 +22,7 @@ from edge_tta.bundle.entries import (
     MAX_FILE_BYTES,
     STAGES,
     SUFFIXES,
+    Calibration,
     Digest,
     File,
     Name,
@@ -34,8 +35,8 @@ from edge_tta.config import ModelConfig, dict_digest, from_dict
 from edge_tta.errors import BundleError, ConfigError
 
 __all__ = [
-    "MANIFEST_NAME", "MAX_FILE_BYTES", "STAGES", "SUFFIXES", "File", "Generation", "Manifest", "Port", "Provenance",
-    "StageFile", "TokenizerFile", "Variant", "canonical_json", "make_manifest", "parse_manifest", "seal",
+    "MANIFEST_NAME", "MAX_FILE_BYTES", "STAGES", "SUFFIXES", "Calibration", "File", "Generation", "Manifest", "Port",
+    "Provenance", "StageFile", "TokenizerFile", "Variant", "canonical_json", "make_manifest", "parse_manifest", "seal",
 ]  # fmt: skip
 
 SCHEMA_VERSION = 1

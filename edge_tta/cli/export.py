@@ -28,6 +28,14 @@ def export(
             "of its runtime comes beside it. May be repeated."
         ),
     ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="Prompts to find static ranges on, in place of the packaged ones: CSV with the column prompt, or "
+            "a text file with a prompt a line.",
+            show_default=False,
+        ),
+    ] = None,
     precision: Annotated[
         list[str] | None, typer.Option(help="Keep only variants in this precision. May be repeated.")
     ] = None,
@@ -67,21 +75,29 @@ def export(
     from export.bundle_text import read_text
     from export.public_text import load_for_export
     from export.recipe import join_recipes, load_export_recipe, recipe_by_quantization
+    from quantization.calibration import read_calibration
 
     targets = target or ([] if quantization else ["onnx"])
     recipes = [load_export_recipe(name) for name in targets]
     if quantization:
         recipes.append(recipe_by_quantization(quantization, float_beside=not target))
     recipe = join_recipes(recipes, precision, single_step)
+    prompts = None if calibration is None else read_calibration(calibration)
     text = read_text(checkpoint)
     model = load_for_export(checkpoint, text_encoder)
     limit = None if max_file is None else max_file * 2**20
-    bundle = export_bundle(model, output, text, recipe, None if quiet else note, limit)
+    bundle = export_bundle(model, output, text, recipe, None if quiet else note, limit, prompts)
     sizes = {name: variant.size() for name, variant in bundle.variants.items()}
     if json_output:
         parity = {name: variant.parity_snr_db for name, variant in bundle.variants.items()}
+        calibrations = {
+            name: variant.calibration.model_dump()
+            for name, variant in bundle.variants.items()
+            if variant.calibration is not None
+        }
         document = {"bundle": bundle.name, "path": str(output), "digest": bundle.digest}
-        say_json({"schema": "export/1", **document, "sizes": sizes, "parity_snr_db": parity})
+        measured = {"sizes": sizes, "parity_snr_db": parity, "calibration": calibrations}
+        say_json({"schema": "export/1", **document, **measured})
         return
     say(f"{bundle.name} in {output}")
     for name, variant in bundle.variants.items():

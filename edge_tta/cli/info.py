@@ -52,6 +52,8 @@ def info(
             f"{stage} {value:.1f} dB" for stage, value in sorted(variant.parity_snr_db.items())
         )
         say(f"  {name:14s} {mebibytes(sizes[name])}; against the float model: {parity or 'not measured'}")
+        if (found := variant.calibration) is not None:
+            say(f"  {'':14s} ranges of inputs found on {found.requests} requests, list {found.sha256[:12]}")
 
 
 def _channels(count: int) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from edge_tta.errors import RequestError
 from edge_tta.noise import MAX_SEED
 from edge_tta.runtime.request import MAX_COUNT, GenerationRequest
+from edge_tta.text import prompt_lines
 
 
 def make_requests(
@@ -82,14 +83,11 @@ def read_prompts(file: str) -> list[tuple[int, str]]:
         raise RequestError("-: there is no standard input to read")
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        lines = data.decode("utf-8-sig").splitlines()
+        prompts = prompt_lines(data.decode("utf-8-sig"))
     except OSError as error:
         raise RequestError(f"{file}: cannot be read ({error.strerror or error})") from None
     except UnicodeDecodeError as error:
         raise RequestError(f"{file}: not UTF-8 (byte {error.start})") from None
-    prompts = [
-        (n, line) for n, line in enumerate(lines, 1) if line.strip() and not line.lstrip().startswith("#")
-    ]
     if not prompts:
         raise RequestError(f"{file}: holds no prompt")
     return prompts

@@ -22,6 +22,7 @@ from export.recipe import VariantRecipe
 from export.tiny import tiny_checkpoint
 from export.variant import ExportSource
 from export.wrappers import StageGraph, stage_graphs
+from quantization.calibration import read_calibration
 
 STAGES = ("text_encoder", "generator", "decoder")
 
@@ -76,7 +77,7 @@ def test_the_same_weights_give_the_same_bytes(stages: dict[str, StageGraph], low
 
 def test_other_precisions_are_refused_with_the_reason() -> None:
     parts, _ = complete_parts(tiny_checkpoint())
-    source = ExportSource(parts, None, {}, False, lambda _: None)  # type: ignore[arg-type]
+    source = ExportSource(parts, None, {}, False, lambda _: None, read_calibration())  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"et-coreml-int8: through this delegate there are fp16 and fp32"):
         CoreMLDelegateExporter(source).export(
             VariantRecipe("executorch", "int8", "coreml-int8", delegate="coreml")
@@ -93,7 +94,7 @@ def test_a_variant_of_a_bundle_says_off_a_mac_that_it_needs_one(
     checkpoint = tiny_checkpoint()
     parts, tokenizer = complete_parts(checkpoint)
     golden = golden_arrays(parts, Tokenizer(tokenizer, parts.config.text_encoder.max_tokens))
-    source = ExportSource(parts, None, golden, False, lambda _: None)  # type: ignore[arg-type]
+    source = ExportSource(parts, None, golden, False, lambda _: None, read_calibration())  # type: ignore[arg-type]
     monkeypatch.setattr(executorch_coreml, "lower", lambda *_, **__: lowered)
     made = CoreMLDelegateExporter(source).export(VariantRecipe("executorch", "fp16", delegate="coreml"))
     assert made.entry.delegate == "coreml" and made.entry.parity_snr_db["generator"] > 50

@@ -71,19 +71,16 @@ def write_tiny_coreml_bundle(target: Path, recipes: Path) -> Path:
         target: bundle directory.
         recipes: directory for the quantization recipe.
     """
-    import export.to_coreml
     from export.recipe import ExportRecipe, VariantRecipe
     from export.tiny import write_tiny_bundle
-    from quantization.calibration import CalibrationRequest
+    from quantization.calibration import read_calibration
 
-    path = recipes / "mixed.toml"
+    path, prompts = recipes / "mixed.toml", recipes / "prompts.csv"
     path.write_text(MIXED_RECIPE, encoding="utf-8")
-    variants = VariantRecipe("coreml", "fp16"), VariantRecipe("coreml", "int8", str(path), label="mixed")
     # Thousands of tiny frames would take longer than all the rest.
-    requests = CalibrationRequest("rain", 0.5, 3.0, 2, 1), CalibrationRequest("a dog barking", 0.7, 2.0, 1, 2)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export.to_coreml, "read_requests", lambda: requests)
-        write_tiny_bundle(target, ExportRecipe("coreml", variants))
+    prompts.write_text("prompt,seconds,guidance,steps,seed\nrain,0.5,3,2,1\na dog barking,0.7,2,1,2\n")
+    variants = VariantRecipe("coreml", "fp16"), VariantRecipe("coreml", "int4", str(path), label="mixed")
+    write_tiny_bundle(target, ExportRecipe("coreml", variants), read_calibration(prompts))
     return target
 
 

@@ -53,6 +53,25 @@ def test_the_digest_is_that_of_the_document() -> None:
     assert hashlib.sha256(data.replace(digest, b"0" * 64)).hexdigest().encode() == digest
 
 
+def test_calibration_is_recorded_and_older_bundles_have_none() -> None:
+    record = {"sha256": "a" * 64, "requests": 32}
+    variant = DOCUMENT["variants"]["ort-fp32"]
+    older = parse_manifest(sealed(document()))
+    assert older.variants["ort-fp32"].calibration is None and b"calibration" not in canonical_json(older)
+    made = parse_manifest(sealed(document(variants={"ort-int8": variant | {"calibration": record}})))
+    found = made.variants["ort-int8"].calibration
+    assert found is not None and (found.sha256, found.requests) == ("a" * 64, 32)
+    assert canonical_json(made) == sealed(document(variants={"ort-int8": variant | {"calibration": record}}))
+    for wrong in (
+        {"requests": 32},
+        record | {"requests": 0},
+        record | {"prompts": []},
+        record | {"sha256": ""},
+    ):
+        with pytest.raises(BundleError, match=r"variants\.ort-int8\.calibration\."):
+            parse_manifest(sealed(document(variants={"ort-int8": variant | {"calibration": wrong}})))
+
+
 words = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "Zs"]), max_size=40).map("a".__add__)
 names = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,20}", fullmatch=True)
 

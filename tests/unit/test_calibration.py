@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from quantization.calibration import (
     CalibrationRequest,
     GraphModel,
     activation_ranges,
+    read_calibration,
     read_judgement,
     read_requests,
     require_disjoint,
@@ -157,14 +159,18 @@ def test_a_tensor_that_is_always_zero_has_an_empty_range() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("prompt,seconds\na,1\n", "columns must be"),
+        ("label,suite\na,b\n", "columns must be prompt and any of seconds, guidance, steps, seed, got label"),
+        ("prompt,second\na,1\n", "columns must be prompt"),
         (HEADER, "no request"),
         (HEADER + "a,long,4,1,1\n", ":2: no calibration request"),
-        (HEADER + "a,1,4,1\n", ":2: no calibration request"),
-        (HEADER + ",1,4,1,1\n", "prompt, seconds above 0"),
-        (HEADER + "a,inf,4,1,1\n", "seconds above 0"),
-        (HEADER + "a,1,nan,1,1\n", "finite guidance"),
-        (HEADER + "a,1,4,0,1\n", "steps must be at least 1"),
+        (HEADER + "a,1,4,1\n", ":2: 5 cells are needed"),
+        ("prompt\na dog\nwind, rain\n", ":3: 1 cells are needed; quote a prompt that holds a comma"),
+        (HEADER + ",1,4,1,1\n", ":2: .*prompt is empty"),
+        (HEADER + "a + b,1,4,1,1\n", "names several sounds"),
+        (HEADER + "a,inf,4,1,1\n", "seconds"),
+        (HEADER + "a,1,nan,1,1\n", "guidance"),
+        (HEADER + "a,1,4,0,1\n", "steps 0 is out of range"),
+        (HEADER + "a,1,4,1,-1\n", "seed -1 is out of range"),
     ],
 )
 def test_lists_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> None:
@@ -179,5 +185,32 @@ def test_lists_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> N
 def test_an_own_list_is_read(tmp_path: Path) -> None:
     path = tmp_path / "list.csv"
     path.write_text(HEADER + "a gong,2.5,3,2,9\n")
-    assert read_requests(path) == (CalibrationRequest("a gong", 2.5, 3.0, 2, 9),)
-    assert dataclasses.asdict(read_requests(path)[0])["seed"] == 9
+    found = read_calibration(path)
+    assert found.requests == read_requests(path) == (CalibrationRequest("a gong", 2.5, 3.0, 2, 9),)
+    assert dataclasses.asdict(found.requests[0])["seed"] == 9
+    assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert len({found.sha256, read_calibration().sha256}) == 2
+
+
+def test_prompts_alone_take_the_packaged_settings_in_turn(tmp_path: Path) -> None:
+    """A list to evaluate with, or one a line: lengths, scales and steps come from our own, no seed comes twice."""
+    packaged = read_requests()
+    prompts = [f"sound {number}" for number in range(len(packaged) + 3)]
+    lines, table = tmp_path / "prompts.txt", tmp_path / "suite.csv"
+    lines.write_text("\ufeff# ours\n\n" + "".join(f"{prompt}\n" for prompt in prompts))
+    table.write_text("label,prompt,suite\n" + "".join(f"dog,{prompt},plain\n" for prompt in prompts))
+    found = read_requests(lines)
+    assert found == read_requests(table) and [item.prompt for item in found] == prompts
+    assert found[4] == dataclasses.replace(packaged[4], prompt="sound 4")
+    again = found[len(packaged)]
+    assert (again.seconds, again.guidance, again.steps) == (
+        packaged[0].seconds,
+        packaged[0].guidance,
+        packaged[0].steps,
+    )
+    assert len({item.seed for item in found}) == len(found)
+    table.write_text("prompt,seconds\na gong,2.5\n")
+    assert read_requests(table) == (dataclasses.replace(packaged[0], prompt="a gong", seconds=2.5),)
+    lines.write_text("rain\n\0\n")
+    with pytest.raises(DataError, match=r"prompts\.txt:2: no calibration request \(prompt"):
+        read_requests(lines)

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from edge_tta.bundle import Bundle
 from edge_tta.bundle.assemble import describe, write_bundle
+from edge_tta.bundle.manifest import Calibration
 from edge_tta.cli.doctor import shadowed_packages
 from edge_tta.cli.main import app
 from edge_tta.errors import BundleError
@@ -108,6 +109,17 @@ def test_info(toy_bundle: Path) -> None:
     assert document["digest"] == Bundle.open(toy_bundle).digest
     onnx_bytes = sum(path.stat().st_size for path in (toy_bundle / "onnx").iterdir())
     assert document["sizes"] == {"ort-int8": onnx_bytes, "ort-fp32": onnx_bytes}
+
+
+def test_info_shows_what_ranges_were_found_on(toy_bundle: Path, tmp_path: Path) -> None:
+    variants = dict(Bundle.open(toy_bundle).variants)
+    record = Calibration(sha256="ab" * 32, requests=32)
+    variants["ort-int8"] = variants["ort-int8"].model_copy(update={"calibration": record})
+    static = str(copy_with(toy_bundle, tmp_path / "static", {"variants": variants}))
+    line = "ranges of inputs found on 32 requests, list abababababab\n"
+    assert line in run("info", static).stdout and line not in run("info", str(toy_bundle)).stdout
+    found = json.loads(run("info", static, "--json").stdout)["variants"]
+    assert found["ort-int8"]["calibration"] == record.model_dump() and "calibration" not in found["ort-fp32"]
 
 
 def test_verify(toy_bundle: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import torch
 import export.to_onnx
 from edge_tta import GenerationRequest, TextToAudio
 from edge_tta.bundle import Bundle
-from edge_tta.bundle.manifest import STAGES, Generation, Port
+from edge_tta.bundle.manifest import STAGES, Calibration, Generation, Port
 from edge_tta.errors import ConfigError
 from export.assemble import export_bundle, in_parts
 from export.bundle_text import BundleText
@@ -23,7 +22,13 @@ from export.recipe import ExportRecipe, VariantRecipe
 from export.tiny import tiny_checkpoint
 from export.to_onnx import export_onnx
 from export.wrappers import StageGraph
-from quantization.calibration import CalibrationRequest, open_session, read_requests
+from quantization.calibration import (
+    CalibrationRequest,
+    CalibrationSound,
+    GraphModel,
+    open_session,
+    read_calibration,
+)
 
 TEXT = BundleText(
     version="1.0.0",
@@ -61,29 +66,38 @@ def test_every_precision_becomes_a_variant_that_sounds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[CalibrationRequest] = []
+    make = GraphModel.make
 
-    def few() -> tuple[CalibrationRequest, ...]:
-        requests = tuple(replace(item, seconds=0.5, steps=2) for item in read_requests()[:2])
-        asked.extend(requests)
-        return requests
+    def counted(model: GraphModel, request: CalibrationRequest) -> CalibrationSound:
+        asked.append(request)
+        return make(model, request)
 
-    monkeypatch.setattr(export.to_onnx, "read_requests", few)
+    monkeypatch.setattr(GraphModel, "make", counted)
+    prompts = tmp_path / "prompts.csv"
+    prompts.write_text("prompt,seconds,steps\na dog growling,0.5,2\nsteady rain,0.6,2\n")
+    few = read_calibration(prompts)
     dynamic = write_recipe(
         tmp_path, "dynamic", 'weights = "int8", activations = "dynamic", reduce_range = true'
     )
     static = write_recipe(tmp_path, "static", 'weights = "int8", activations = "static", reduce_range = true')
+    four = write_recipe(
+        tmp_path, "four", 'weights = "int4", activations = "dynamic", granularity = "block", block_size = 32'
+    )
     variants = (
         VariantRecipe("ort", "fp32"),
         VariantRecipe("ort", "int8", dynamic),
         VariantRecipe("ort", "int8", static, label="int8-static"),
-        VariantRecipe("ort", "int4", "onnx-int4"),
+        VariantRecipe("ort", "int4", four),
     )
-    export_bundle(tiny_checkpoint(), tmp_path / "bundle", TEXT, ExportRecipe("test", variants))
+    recipe = ExportRecipe("test", variants)
+    export_bundle(tiny_checkpoint(), tmp_path / "bundle", TEXT, recipe, calibration=few)
     bundle = Bundle.open(tmp_path / "bundle")
     assert set(bundle.variants) == {"ort-fp32", "ort-int8", "ort-int8-static", "ort-int4"}
-    assert {"dynamic", "static", "onnx-int4"} < set(bundle.manifest.provenance.recipes)
-    # Calibration is made once, and only for the variant that needs it.
-    assert len(asked) == 2
+    assert {"dynamic", "static", "four"} < set(bundle.manifest.provenance.recipes)
+    # Calibration is made once, by the list that was given, and only for the variant that needs it.
+    assert tuple(asked) == few.requests
+    recorded = {name: variant.calibration for name, variant in bundle.variants.items() if variant.calibration}
+    assert recorded == {"ort-int8-static": Calibration(sha256=few.sha256, requests=2)}
     parity = {name: variant.parity_snr_db["generator"] for name, variant in bundle.variants.items()}
     assert parity["ort-fp32"] > 80 and 25 < parity["ort-int8"] < 80 and 25 < parity["ort-int8-static"] < 80
     for precision in ("int8", "int4"):
@@ -102,6 +116,16 @@ def test_a_refused_recipe_is_told_before_any_work(tmp_path: Path, monkeypatch: p
     with pytest.raises(ConfigError, match=r"wrong\.toml: .*half as fast"):
         export_bundle(tiny_checkpoint(), tmp_path / "bundle", TEXT, ExportRecipe("test", variants))
     assert not (tmp_path / "bundle").exists()
+
+
+def test_a_list_that_would_calibrate_nothing_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export.to_onnx, "export_onnx", None)
+    recipe = ExportRecipe("test", (VariantRecipe("ort", "fp32"), VariantRecipe("ort", "int8", "onnx-int8")))
+    with pytest.raises(ConfigError, match=r"such as onnx-int8-static; ort-fp32, ort-int8 have none$"):
+        export_bundle(tiny_checkpoint(), tmp_path / "b", TEXT, recipe, calibration=read_calibration())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_large_graphs_are_stored_in_parts(tmp_path: Path) -> None:

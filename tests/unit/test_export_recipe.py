@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("torch")
 
+import export.to_onnx
 from edge_tta.errors import ConfigError
+from edge_tta.model.scheme import Scheme
 from export.recipe import (
     ExportRecipe,
     VariantRecipe,
@@ -18,7 +21,7 @@ from export.recipe import (
     recipe_by_quantization,
 )
 from export.tiny import write_tiny_bundle
-from quantization.recipe import load_recipe
+from quantization.recipe import list_recipes, load_recipe, precision_of
 
 PACKAGED = sorted(
     entry.name.removesuffix(".toml") for entry in resources.files("export").joinpath("recipes").iterdir()
@@ -71,6 +74,46 @@ def test_several_targets_become_one_bundle() -> None:
         join_recipes([first], precisions=["fp16"])
     with pytest.raises(ConfigError, match="disagree about single_step"):
         join_recipes([first, ExportRecipe("b", second.variants, single_step=True)])
+
+
+def test_what_the_labels_mean() -> None:
+    """The fewest bits of a quantized weight; what stays float beside it does not count."""
+    whole, half = Scheme("int8", "dynamic"), Scheme("int4", "dynamic", "block", 32)
+    assert precision_of([Scheme(), whole]) == "int8"
+    assert precision_of([Scheme(), whole, half]) == "int4"
+    assert precision_of([Scheme("palette4", "float", "group", 16)]) == "int4"
+    assert precision_of([Scheme()]) is None and precision_of([]) is None
+    for name, recipe in list_recipes().items():
+        assert recipe.precision in name or name == "coreml-w8a8"
+
+
+@pytest.mark.parametrize(
+    ("label", "quantization", "made"),
+    [("int8", "onnx-int4", "int4"), ("int4", "onnx-int8", "int8"), ("int8", "coreml-int4", "int4")],
+)
+def test_a_label_that_the_schemes_belie_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, label: Any, quantization: str, made: str
+) -> None:
+    def never(*_: object) -> bytes:
+        raise AssertionError("work was begun")
+
+    monkeypatch.setattr(export.to_onnx, "export_onnx", never)
+    variant = VariantRecipe("ort", label, quantization)
+    with pytest.raises(
+        ConfigError, match=rf"ort-{label} is labelled {label}, but .*{quantization} makes {made}"
+    ):
+        write_tiny_bundle(tmp_path / "bundle", ExportRecipe("mislabelled", (FLOAT, variant)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_four_bits_that_reach_no_layer_are_no_int4(tmp_path: Path) -> None:
+    """The packaged recipe's four-bit layers start at more weights than any layer of the tiny model has."""
+    recipe = ExportRecipe("unreached", (VariantRecipe("ort", "int4", "onnx-int4"),))
+    with pytest.raises(
+        ConfigError, match="onnx-int4 puts no weight of this model into four bits; it makes int8"
+    ):
+        write_tiny_bundle(tmp_path / "bundle", recipe)
+    assert list(tmp_path.iterdir()) == []
 
 
 OWN = """

@@ -244,6 +244,25 @@ def test_stacked_latents_are_judged_as_in_python(
         open_refused(engine, bundle)
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        {}, [], 32, {"sha256": "0" * 64}, {"sha256": "0" * 63, "requests": 1}, {"sha256": "0" * 64, "requests": 0},
+        {"sha256": "0" * 64, "requests": 2**31}, {"sha256": "0" * 64, "requests": 1.0},
+        {"sha256": "0" * 64, "requests": 1, "prompts": 1},
+    ],
+)  # fmt: skip
+def test_odd_records_of_a_calibration_are_refused_as_in_python(
+    engine: Engine, bundle: Path, record: object
+) -> None:
+    document = read_manifest(bundle)
+    document["variants"]["ort-fp32"]["calibration"] = record
+    seal_manifest(bundle, document)
+    with pytest.raises(BundleError):
+        Bundle.open(bundle)
+    assert "calibration" in open_refused(engine, bundle)
+
+
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Paths of all values in a document."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -272,9 +291,8 @@ def mutations(document: Document, seed: int, count: int) -> list[Document]:
             if action == "drop":
                 del parent[path[-1]]
             elif action == "add" and isinstance(parent, dict):
-                parent[draw.choice(["extra", "part_bytes", "companions", "delegate", "sampler", "a"])] = (
-                    draw.choice(VALUES)
-                )
+                fields = ["extra", "part_bytes", "companions", "delegate", "calibration", "sampler", "a"]
+                parent[draw.choice(fields)] = draw.choice(VALUES)
             elif action == "copy":
                 source: Any = document
                 for key in draw.choice(places(document)):
@@ -321,6 +339,10 @@ CHANGES: dict[str, Callable[[Document], Any]] = {
     "one step": lambda document: document["generation"].update(max_steps=1),
     "part": lambda document: document["variants"]["ort-fp32"]["stages"]["generator"].update(part_bytes=12_000),
     "whole": lambda document: document["variants"]["ort-fp32"]["stages"]["generator"].update(part_bytes=None),
+    "calibration": lambda document: document["variants"]["ort-fp32"].update(
+        calibration={"sha256": "0" * 64, "requests": 32}
+    ),
+    "no calibration": lambda document: document["variants"]["ort-fp32"].update(calibration=None),
     "any language": lambda document: document.update(description="雨の音, été\nзвук"),
     "shared": share,
     "older": lambda document: (document.pop("min_runtime"), document["provenance"].pop("recipes")),

@@ -60,12 +60,22 @@ internal object EntriesReader {
             if (fields.has("companions")) companions(fields) else emptyList(),
             if (fields.has("delegate")) fields.choice("delegate", DELEGATES) else DELEGATES.first(),
         )
+        checkCalibration(fields)
         fields.end()
         if (variant.delegate != DELEGATES.first() && backend != "executorch") {
             Fields.refuse(fields.at("delegate"), "a graph for $backend has no delegate")
         }
         checkPackages(variant, fields.at("companions"))
         return variant
+    }
+
+    /** Nothing here reads the record, but a manifest is judged as in Python; null means as much as leaving it out. */
+    private fun checkCalibration(fields: Fields) {
+        if (!fields.has("calibration") || fields.any("calibration") == null) return
+        val record = fields.fields("calibration")
+        record.text("sha256", DIGEST)
+        record.whole("requests", 1L..Int.MAX_VALUE)
+        record.end()
     }
 
     private fun companions(fields: Fields): List<BundleFile> =
