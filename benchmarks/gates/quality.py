@@ -87,12 +87,10 @@ def _of_evaluation(data: Any, labels: dict[str, Mapping[str, Any]]) -> list[Qual
                 title = f"{name}, paraphrases minus labels"
                 rows.append(QualityFigure(title, PARAPHRASE_POINTS, " points", 1, subject, on, value))
     suites = ", ".join(suite["suite"] for suite in data["suites"])
-    if data["two_sounds"] is not None:
-        both = data["two_sounds"]
+    for both in data["two_sounds"]:
         on = f"{both['prompts']} prompts × {seeds} seeds, {settings['precision']}"
-        rows.append(
-            _row("two sounds: both among five", BOTH_PERCENT, " %", 1, subject, on, both["both"], 100)
-        )
+        title = f"{both['suite']}: both among five"
+        rows.append(_row(title, BOTH_PERCENT, " %", 1, subject, on, both["both"], 100))
     for kind in ("timbre", "embedding"):
         diversity = data[f"{kind}_diversity"]
         if diversity is not None:

@@ -188,12 +188,16 @@ def evaluate_generator(
         suites.append(SuiteFigures(suite, len(texts), figures, relative_top5(figures, real)))
 
     double = [j for j in judged if len(j.prompt.labels) == 2]
-    two_sounds = None
-    if double:
-        pairs = [(j.prompt.labels[0], j.prompt.labels[1]) for j in double]
-        ceiling = _real_mixtures(pairs, held, tagger, generator)
-        both = both_present(stack_tags([j.tags for j in double]), pairs, tagger)
-        two_sounds = TwoSounds(len({j.prompt.text for j in double}), both, ceiling)
+    two_sounds = []
+    ceilings: dict[tuple[tuple[str, str], ...], Estimate | None] = {}
+    for suite in dict.fromkeys(j.prompt.suite for j in double):
+        mine = [j for j in double if j.prompt.suite == suite]
+        pairs = tuple((j.prompt.labels[0], j.prompt.labels[1]) for j in mine)
+        if pairs not in ceilings:
+            # Suites that ask for the same sounds in other words have one ceiling.
+            ceilings[pairs] = _real_mixtures(pairs, held, tagger, generator)
+        both = both_present(stack_tags([j.tags for j in mine]), pairs, tagger)
+        two_sounds.append(TwoSounds(suite, len({j.prompt.text for j in mine}), both, ceilings[pairs]))
 
     embeddings = stack_tags([j.tags for j in single]).embeddings
     prompts_of, labels = [j.prompt.text for j in single], [j.prompt.labels[0] for j in single]
@@ -217,7 +221,7 @@ def evaluate_generator(
         settings=settings,
         suites=tuple(suites),
         real=real,
-        two_sounds=two_sounds,
+        two_sounds=tuple(two_sounds),
         frechet_generated=frechet[0],
         frechet_real=frechet[1],
         embedding_diversity=spread(embeddings, reference_tags.embeddings),

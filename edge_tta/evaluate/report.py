@@ -98,12 +98,11 @@ def generator_markdown(report: GeneratorReport) -> str:
         rows.append((f"{suite.suite}: label among five", _share(suite.adherence.top5)))
     rows.append(("real validation clips: label ranked first", _share(report.real.top1)))
     rows.append(("real validation clips: label among five", _share(report.real.top5)))
-    if report.two_sounds is not None:
-        rows.append(("two sounds asked for: both among five", _share(report.two_sounds.both)))
-        if report.two_sounds.real_mixtures is not None:
-            rows.append(
-                ("mixtures of two real clips: both among five", _share(report.two_sounds.real_mixtures))
-            )
+    for pairs in report.two_sounds:
+        rows.append((f"{pairs.suite}: both among five", _share(pairs.both)))
+    for ceiling in dict.fromkeys(pairs.real_mixtures for pairs in report.two_sounds):
+        if ceiling is not None:
+            rows.append(("mixtures of two real clips: both among five", _share(ceiling)))
     rows.append(("Fréchet distance, generated to real", _number(report.frechet_generated)))
     rows.append(("Fréchet distance, real validation to real", _number(report.frechet_real)))
     if report.embedding_diversity is not None:

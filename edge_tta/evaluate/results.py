@@ -12,7 +12,7 @@ from edge_tta.evaluate.intelligibility import Intelligibility
 from edge_tta.evaluate.spectral_step import SpectralStep
 from edge_tta.evaluate.statistics import Estimate
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,9 @@ class SuiteFigures:
 
 @dataclass(frozen=True)
 class TwoSounds:
-    """Two-label prompts."""
+    """Figures of the two-label prompts of one suite."""
 
+    suite: str
     prompts: int
     both: Estimate
     """Share of generated clips with both labels among the first five."""
@@ -78,7 +79,7 @@ class GeneratorReport:
     real: Adherence
     """Real validation clips of the prompted labels: the ceiling. Labels count as often as they are asked for, however
     many clips there are of each."""
-    two_sounds: TwoSounds | None
+    two_sounds: tuple[TwoSounds, ...]
     frechet_generated: Estimate
     """Generated clips against real training clips, of labels that have real validation clips."""
     frechet_real: Estimate

@@ -363,6 +363,7 @@ def test_evaluate_generator_tells_a_good_one_from_a_collapsed_one(folder, tagger
         *(Prompt(f"the sound of {label}", (label,), "plain") for label in LABELS),
         *(Prompt(f"listen: {label}!", (label,), "reworded") for label in LABELS),
         Prompt("hum and hiss", ("deep hum", "hiss"), "two"),
+        Prompt("hum + hiss", ("deep hum", "hiss"), "mixed"),
         Prompt("a yodel", ("yodel",), "plain"),
     ]
     settings = run.Settings(3, 1.0, 1, None, "fp32", 10)
@@ -373,20 +374,23 @@ def test_evaluate_generator_tells_a_good_one_from_a_collapsed_one(folder, tagger
         seeds.append(seed)
         generator = np.random.default_rng(seed)
         sounds = [make_sound(label, generator) for label in prompt.labels]
-        return sounds[0] if len(sounds) == 1 else mix(*sounds, generator)
+        # Of a description of two sounds the first wins.
+        return mix(*sounds, generator) if "+" in prompt.text else sounds[0]
 
     def collapsed(prompt, seed):
         return make_sound("hiss", np.random.default_rng(0))
 
     report, entries = run.evaluate_generator(good, prompts, folder, tagger, settings, provenance)
     assert [suite.suite for suite in report.suites] == ["plain", "reworded"]
-    assert len(seeds) == len(set(seeds)) == 21
+    assert len(seeds) == len(set(seeds)) == 24
     assert report.skipped_prompts == ("a yodel",)
     assert report.suites[0].adherence.top1.value >= 0.7
     assert report.suites[0].adherence.top1.n == 9
-    assert report.two_sounds is not None
-    assert report.two_sounds.real_mixtures is not None
-    assert report.two_sounds.both.n == 3
+    one, mixed = report.two_sounds
+    assert (one.suite, mixed.suite) == ("two", "mixed")
+    assert one.both.n == mixed.both.n == 3 and one.both.value <= mixed.both.value
+    # The same sounds are asked for: what mixtures of real clips reach is drawn once.
+    assert one.real_mixtures is not None and one.real_mixtures is mixed.real_mixtures
     assert report.frechet_generated.n == report.frechet_real.n
     assert report.timbre_diversity.ratio.value > 0.5
     assert sorted(entry.label for entry in entries) == sorted(LABELS)

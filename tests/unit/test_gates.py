@@ -133,7 +133,9 @@ def evaluation(suite: str, five: float, digest: str = "ab" * 32) -> dict[str, An
             {"suite": suite, "prompts": 50, "relative_top5": 0.9,
              "adherence": {"top1": first, "top5": estimate(five, 0.0, 1.0)}},
         ],
-        "two_sounds": None if suite == "labels" else {"prompts": 60, "both": estimate(0.4, 0.3, 0.45)},
+        "two_sounds": []
+        if suite == "labels"
+        else [{"suite": "two sounds", "prompts": 60, "both": estimate(0.4, 0.3, 0.45)}],
         "timbre_diversity": {"ratio": estimate(0.49, 0.45, 0.55)}, "embedding_diversity": None,
     }  # fmt: skip
 
