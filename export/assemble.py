@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from edge_tta.bundle import Bundle
-from edge_tta.bundle.assemble import describe, write_bundle
-from edge_tta.bundle.entries import MIN_PART_BYTES
-from edge_tta.bundle.manifest import Manifest, Provenance, TokenizerFile, Variant
-from edge_tta.config import config_digest, to_dict
+from edge_tta.bundle.assemble import check_target, write_bundle
+from edge_tta.bundle.entries import MAX_PARTS, MIN_PART_BYTES
+from edge_tta.bundle.manifest import Provenance, Variant
+from edge_tta.config import config_digest
 from edge_tta.errors import ConfigError
 from edge_tta.model.checkpoint import ModelCheckpoint
 from edge_tta.text import Tokenizer
 from export.bundle_text import BundleText
+from export.description import check_description, describe_bundle
 from export.golden import archive, golden_arrays, golden_frames
-from export.recipe import ExportRecipe, quantization_of
-from export.variant import ExportedVariant, ExportSource, VariantExporter, exporter_of
-from export.wrappers import ModelParts
+from export.recipe import ExportRecipe, check_quantizations
+from export.variant import ExportSource, VariantExporter, exporter_of
+from export.wrappers import ModelParts, stage_graphs
 from quantization.calibration import CalibrationList, read_calibration
+from quantization.module_layers import module_layers
 
 
 def export_bundle(
@@ -44,18 +46,16 @@ def export_bundle(
         calibration: requests to find static ranges on; None for the packaged ones.
 
     Raises:
-        ConfigError: a part is missing, or a recipe, ``max_file_bytes`` or ``calibration`` does not fit.
+        BundleError: something that is no bundle is at ``target``.
+        ConfigError: a part is missing, or a recipe, ``text``, ``max_file_bytes`` or ``calibration`` does not fit.
         MissingExtraError: a target needs a package that is absent.
         OutputError: the bundle cannot be written.
     """
+    # Whatever can be refused is refused first, in the order of what it costs: not after an hour of work.
+    check_target(target)
     if max_file_bytes is not None and max_file_bytes < MIN_PART_BYTES:
         raise ConfigError(f"files of {max_file_bytes} bytes are too small, the least is {MIN_PART_BYTES}")
-    quantizations = [quantization_of(variant) for variant in recipe.variants]
-    if calibration is not None and not any(found is not None and found.is_static for found in quantizations):
-        names = ", ".join(variant.name for variant in recipe.variants)
-        raise ConfigError(
-            f"a calibration list is for recipes with static ranges, such as onnx-int8-static; {names} have none"
-        )
+    quantizations = check_quantizations(recipe, calibrates=calibration is not None)
     parts, tokenizer_bytes = complete_parts(checkpoint)
     config = parts.config
     tokenizer = Tokenizer(tokenizer_bytes, config.text_encoder.max_tokens)
@@ -63,63 +63,88 @@ def export_bundle(
         raise ConfigError(
             f"the tokenizer has {tokenizer.vocab_size} pieces, the model {config.text_encoder.vocab_size}"
         )
+    frames = golden_frames(recipe, config.audio)
+    files = {
+        "tokenizer.model": tokenizer_bytes,
+        "MODEL_CARD.md": text.model_card.encode(),
+        "ATTRIBUTIONS.csv": text.attributions.encode(),
+    }
+    check_description(config, text, recipe, files, quantizations)
+    if max_file_bytes is not None:
+        check_sizes(recipe, parts, max_file_bytes)
     report = on_progress or (lambda _: None)
-    golden = golden_arrays(parts, tokenizer, golden_frames(recipe, config.audio))
+    golden = golden_arrays(parts, tokenizer, frames)
     source = ExportSource(
         parts, tokenizer, golden, recipe.single_step, report, calibration or read_calibration()
     )
-    # All exporters first: what is missing is told before an hour of work, not after it.
     exporters: dict[tuple[str, str], VariantExporter] = {}
     for variant in recipe.variants:
         if variant.target not in exporters:
             exporters[variant.target] = exporter_of(variant, source)
-    made: dict[str, ExportedVariant] = {}
+    for variant in recipe.variants:
+        exporters[variant.target].check(variant)
+    entries: dict[str, Variant] = {}
+    recipes, tools = {"export": config_digest(recipe)}, {"torch"}
     for variant in recipe.variants:
         report(f"{variant.name}: starting")
-        made[variant.name] = exporters[variant.target].export(variant)
-    files = {name: data for variant in made.values() for name, data in variant.files.items()}
-    files["tokenizer.model"] = tokenizer_bytes
+        made = exporters[variant.target].export(variant)
+        entries[variant.name] = in_parts(made.entry, max_file_bytes, report)
+        files |= made.files
+        recipes |= made.recipes
+        tools |= set(made.tools)
     files["golden.npz"] = archive(source.golden)
-    files["MODEL_CARD.md"] = text.model_card.encode()
-    files["ATTRIBUTIONS.csv"] = text.attributions.encode()
-    generation = (
-        text.generation.model_copy(update={"max_steps": 1}) if recipe.single_step else text.generation
+    provenance = Provenance(
+        commit=text.commit,
+        checkpoint=text.checkpoint,
+        recipes=recipes,
+        tools={name: version(name) for name in sorted(tools)},
     )
-    manifest = Manifest(
-        schema_version=1,
-        name=config.name,
-        version=text.version,
-        description=text.description,
-        licence=text.licence,
-        training_data=text.training_data,
-        config=to_dict(config),
-        config_digest=config.digest(),
-        tokenizer=TokenizerFile(
-            **describe("tokenizer.model", tokenizer_bytes).model_dump(),
-            max_tokens=config.text_encoder.max_tokens,
-        ),
-        variants={name: in_parts(variant.entry, max_file_bytes, report) for name, variant in made.items()},
-        generation=generation,
-        golden=describe("golden.npz", files["golden.npz"]),
-        model_card=describe("MODEL_CARD.md", files["MODEL_CARD.md"]),
-        attributions=describe("ATTRIBUTIONS.csv", files["ATTRIBUTIONS.csv"]),
-        provenance=_provenance(text, recipe, made),
-    )
+    manifest = describe_bundle(config, text, recipe, files, entries, provenance)
     report("writing")
     return write_bundle(target, manifest, files)
 
 
 def in_parts(variant: Variant, max_file_bytes: int | None, report: Callable[[str], Any]) -> Variant:
-    """The entry of a variant whose graphs are stored in files of at most so many bytes; Core ML's stay whole."""
+    """The entry of a variant whose graphs are stored in files of at most so many bytes; Core ML's stay whole.
+
+    Raises:
+        ConfigError: a graph would have to be in more parts than a bundle may have.
+    """
     large = {entry.file for entry in variant.files() if max_file_bytes and entry.bytes > max_file_bytes}
     if large and variant.backend == "coreml":
         report(f"{min(large)} is larger than was asked for: a Core ML package cannot be stored in parts")
         return variant
+    if max_file_bytes is not None:
+        for stage in variant.stages.values():
+            _check_parts(stage.file, stage.bytes, max_file_bytes)
     stages = {
         name: stage.model_copy(update={"part_bytes": max_file_bytes}) if stage.file in large else stage
         for name, stage in variant.stages.items()
     }
     return variant.model_copy(update={"stages": stages})
+
+
+def check_sizes(recipe: ExportRecipe, parts: ModelParts, max_file_bytes: int) -> None:
+    """Refuse a limit so small that the bare weights of a variant's graph would need more parts than a bundle may have.
+
+    Raises:
+        ConfigError: see ``in_parts``, which knows all bytes of the graph.
+    """
+    graphs = stage_graphs(parts, single_step=recipe.single_step).values()
+    weights = [sum(layer.elements for layer in module_layers(graph.module, graph.inputs)) for graph in graphs]
+    for variant in recipe.variants:
+        if variant.backend != "coreml":
+            bits = {"int4": 4, "int8": 8}.get(variant.precision, 16)
+            least = (sum(weights) if variant.backend == "executorch" else max(weights)) * bits // 8
+            _check_parts(f"the largest graph of {variant.name}", least, max_file_bytes)
+
+
+def _check_parts(name: str, size: int, max_file_bytes: int) -> None:
+    if size > MAX_PARTS * max_file_bytes:
+        raise ConfigError(
+            f"{name} has at least {size} bytes, more than {MAX_PARTS} parts of {max_file_bytes}; "
+            f"allow files of {-(-size // (MAX_PARTS * 2**20))} MiB or more"
+        )
 
 
 def complete_parts(checkpoint: ModelCheckpoint) -> tuple[ModelParts, bytes]:
@@ -134,17 +159,3 @@ def complete_parts(checkpoint: ModelCheckpoint) -> tuple[ModelParts, bytes]:
             "the checkpoint is incomplete: text_encoder, generator, codec and tokenizer.model are needed"
         )
     return ModelParts(checkpoint.config, text_encoder, generator, codec.decoder), checkpoint.tokenizer
-
-
-def _provenance(text: BundleText, recipe: ExportRecipe, made: dict[str, ExportedVariant]) -> Provenance:
-    recipes = {"export": config_digest(recipe)}
-    tools = {"torch"}
-    for variant in made.values():
-        recipes |= variant.recipes
-        tools |= set(variant.tools)
-    return Provenance(
-        commit=text.commit,
-        checkpoint=text.checkpoint,
-        recipes=recipes,
-        tools={name: version(name) for name in sorted(tools)},
-    )

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edge_tta.bundle.manifest import Generation
+from pydantic import ValidationError
+
+from edge_tta.bundle.manifest import Generation, first_reason
 from edge_tta.config import from_dict
 from edge_tta.errors import ConfigError
 
@@ -62,13 +64,16 @@ def read_text(directory: Path) -> BundleText:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{directory / 'bundle.toml'}: {error}") from error
     facts = from_dict(BundleFacts, document, "bundle.toml")
-    generation = Generation(
-        default_guidance=facts.default_guidance,
-        min_guidance=facts.min_guidance,
-        max_guidance=facts.max_guidance,
-        max_steps=facts.max_steps,
-        sampler=facts.sampler,
-    )
+    try:
+        generation = Generation(
+            default_guidance=facts.default_guidance,
+            min_guidance=facts.min_guidance,
+            max_guidance=facts.max_guidance,
+            max_steps=facts.max_steps,
+            sampler=facts.sampler,
+        )
+    except ValidationError as error:
+        raise ConfigError(f"{directory / 'bundle.toml'}: {first_reason(error)}") from error
     return BundleText(
         version=facts.version,
         description=facts.description,

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from edge_tta.bundle.coreml_package import MODEL_FILE, PACKAGE_MANIFEST
 from edge_tta.bundle.manifest import STAGES, Variant
-from edge_tta.errors import ConfigError
 from export.coreml_package import normalised_model, package_manifest
 from export.coreml_passes import pass_pipeline
 from export.coreml_stage import export_program
@@ -77,13 +76,11 @@ class CoreMLDelegateExporter:
         self._source = source
         self._stages = stage_graphs(source.parts, explicit_attention=False, single_step=source.single_step)
 
+    def check(self, recipe: VariantRecipe) -> None:
+        """See ``VariantExporter``; of fp16 and fp32 there is nothing to refuse."""
+
     def export(self, recipe: VariantRecipe) -> ExportedVariant:
         """See ``VariantExporter``; fp16 and fp32."""
-        if recipe.precision not in ("fp16", "fp32"):
-            raise ConfigError(
-                f"{recipe.name}: through this delegate there are fp16 and fp32; it compresses all weights or none, "
-                f"and some must stay float. Variants of the coreml backend have int8 and int4"
-            )
         self._source.report(f"{recipe.name}: lowering {', '.join(STAGES)}")
         lowered = lower(self._stages, halves=recipe.precision == "fp16")
         for stage, found in lowered.delegation.items():

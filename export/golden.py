@@ -26,8 +26,14 @@ def golden_frames(recipe: ExportRecipe, audio: AudioSpec) -> int:
     """Latent frames that every variant of a recipe can make: the least that all which list durations have.
 
     Raises:
-        ConfigError: they have none in common.
+        ConfigError: one of them is longer than the model's longest sound, or they have none in common.
     """
+    for variant in recipe.variants:
+        for seconds in variant.seconds:
+            if not 0 < seconds <= audio.max_seconds:
+                raise ConfigError(
+                    f"{variant.name}: {seconds:g} s is out of range: this model makes up to {audio.max_seconds:g} s"
+                )
     listed = [set(variant.seconds) for variant in recipe.variants if variant.seconds]
     if not listed:
         return FRAMES

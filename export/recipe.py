@@ -11,6 +11,14 @@ from edge_tta.model.scheme import Scheme
 from quantization.recipe import QuantizationRecipe, load_recipe, precision_of, read_recipe
 
 Backend = Literal["ort", "executorch", "coreml"]
+PRECISIONS = {
+    ("ort", "xnnpack"): ("fp32", "int8", "int4"),
+    ("executorch", "xnnpack"): ("fp32", "int8", "int4"),
+    ("executorch", "coreml"): ("fp32", "fp16"),
+    ("coreml", "xnnpack"): ("fp32", "fp16", "int8", "int4"),
+}
+"""What is made for a backend and delegate. Halves are slower than float32 on CPUs without such arithmetic; ExecuTorch's
+Core ML delegate compresses all weights or none, and some must stay float."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,12 @@ class VariantRecipe:
             raise ConfigError(f"{self.name} has no delegate")
         if self.seconds and self.backend != "coreml":
             raise ConfigError(f"{self.name} takes any duration; only Core ML variants are made for some")
+        made = PRECISIONS[self.target]
+        if self.precision not in made:
+            through = f" through {self.delegate}" if self.backend == "executorch" else ""
+            raise ConfigError(
+                f"{self.name}: for {self.backend}{through} there are {', '.join(made)}, not {self.precision}"
+            )
         if (self.precision in ("int8", "int4")) != (self.quantization is not None):
             wanted = "needs" if self.quantization is None else "has no use for"
             raise ConfigError(f"{self.name} {wanted} a quantization recipe")
@@ -81,17 +95,41 @@ def quantization_of(variant: VariantRecipe) -> QuantizationRecipe | None:
     """The quantization recipe of a variant; None for one in float.
 
     Raises:
-        ConfigError: unknown name, malformed file, or a recipe for another precision than the variant's label.
+        ConfigError: unknown name, malformed file, or a recipe for another runtime or another precision than the
+            variant's label.
     """
     if variant.quantization is None:
         return None
     recipe = load_recipe(variant.quantization)
+    target = "onnx" if variant.backend == "ort" else variant.backend
+    if recipe.target != target:
+        raise ConfigError(f"{variant.name}: recipe {recipe.name} is for {recipe.target}, not for {target}")
     if recipe.precision != variant.precision:
         raise ConfigError(
             f"{variant.name} is labelled {variant.precision}, but recipe {recipe.name} makes {recipe.precision} of it: "
             f"the label says the fewest bits of a quantized weight"
         )
     return recipe
+
+
+def check_quantizations(recipe: ExportRecipe, calibrates: bool) -> dict[str, QuantizationRecipe]:
+    """The quantization recipes of the variants that have one, by the variant's name.
+
+    Args:
+        recipe: what is to be exported.
+        calibrates: whether a list of calibration requests was given.
+
+    Raises:
+        ConfigError: see ``quantization_of``; or there is a list, and no recipe has static ranges.
+    """
+    pairs = [(variant.name, quantization_of(variant)) for variant in recipe.variants]
+    found = {name: quantization for name, quantization in pairs if quantization is not None}
+    if calibrates and not any(quantization.is_static for quantization in found.values()):
+        names = ", ".join(variant.name for variant in recipe.variants)
+        raise ConfigError(
+            f"a calibration list is for recipes with static ranges, such as onnx-int8-static; {names} have none"
+        )
+    return found
 
 
 def check_label(variant: VariantRecipe, schemes: Iterable[Scheme]) -> None:

@@ -48,20 +48,14 @@ def t5_encoder_graphs(
         reduce_range: weights in seven bits, right also on CPUs that add products in 16 bits.
 
     Raises:
-        ConfigError: a pattern matches nothing, or the encoder is too large for one ONNX file.
+        ConfigError: a pattern matches nothing, or see ``check_t5_encoder``.
         MissingExtraError: optimum or transformers is not installed.
     """
-    try:
-        from optimum.exporters.onnx import export
-        from optimum.exporters.onnx.model_configs import T5EncoderOnnxConfig
-    except ImportError as error:
-        raise MissingExtraError("public", "exporting a T5 encoder") from error
+    check_t5_encoder(text_encoder)
+    from optimum.exporters.onnx import export
+    from optimum.exporters.onnx.model_configs import T5EncoderOnnxConfig
+
     encoder: Any = text_encoder.encoder
-    weights = sum(parameter.numel() for parameter in encoder.parameters())
-    if 4 * weights >= 2**31:
-        raise ConfigError(
-            f"a T5 encoder of {weights / 1e6:.0f} million weights does not fit into one ONNX file of 2 GiB"
-        )
     width = int(encoder.config.d_model)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "t5.onnx"
@@ -73,6 +67,24 @@ def t5_encoder_graphs(
             "fp32": _finish(onnx.load(path), width),
             "int8": _finish(onnx.load(quantized), width),
         }
+
+
+def check_t5_encoder(text_encoder: T5TextEncoder) -> None:
+    """Refuse, before any work, what ``t5_encoder_graphs`` cannot export.
+
+    Raises:
+        ConfigError: the encoder is too large for one ONNX file.
+        MissingExtraError: optimum or transformers is not installed.
+    """
+    try:
+        import optimum.exporters.onnx.model_configs  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("public", "exporting a T5 encoder") from error
+    weights = sum(parameter.numel() for parameter in text_encoder.encoder.parameters())
+    if 4 * weights >= 2**31:
+        raise ConfigError(
+            f"a T5 encoder of {weights / 1e6:.0f} million weights does not fit into one ONNX file of 2 GiB"
+        )
 
 
 def _quantize(path: Path, keep_float: Sequence[str], reduce_range: bool) -> Path:

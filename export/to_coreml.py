@@ -33,7 +33,8 @@ from export.wrappers import StageGraph, stage_graphs
 from quantization.calibration import CalibrationSound, GraphModel, stage_inputs
 from quantization.coreml import import_coremltools
 from quantization.coreml_activations import input_ranges, static_inputs
-from quantization.coreml_weights import compress_weights
+from quantization.coreml_weights import check_shapes, compress_weights, plan_weights
+from quantization.module_layers import module_layers
 from quantization.recipe import QuantizationRecipe
 
 PACKAGE = f"model{PACKAGE_SUFFIX}"
@@ -77,15 +78,29 @@ class CoreMLExporter:
         self._converted: dict[tuple[str, str, tuple[float, ...]], StageModel] = {}
         self._sounds: tuple[CalibrationSound, ...] = ()
 
+    def check(self, recipe: VariantRecipe) -> None:
+        """See ``VariantExporter``."""
+        quantization = quantization_of(recipe)
+        if quantization is None:
+            return
+        schemes: list[Scheme] = []
+        for stage in STAGES:
+            graph = self._stages[stage]
+            layers = [
+                layer for layer in module_layers(graph.module, graph.inputs) if layer.kind != "convolution"
+            ]
+            chosen = plan_weights(stage, layers, quantization)
+            # The converter may turn fixed matrices; what is learnt lies in the program as it does in the module.
+            learnt = dict(graph.module.named_parameters())
+            where = f"recipe {quantization.name}"
+            check_shapes([layer for layer in layers if layer.name in learnt], chosen, where)
+            schemes += chosen.values()
+        check_label(recipe, schemes)
+
     def export(self, recipe: VariantRecipe) -> ExportedVariant:
         """See ``VariantExporter``: fp32, fp16, and int8 or int4 by a recipe for Core ML."""
         quantization = quantization_of(recipe)
-        if quantization is None:
-            models = {stage: self._float_stage(stage, recipe).model for stage in STAGES}
-        else:
-            made = {stage: self._quantized_stage(stage, recipe, quantization) for stage in STAGES}
-            check_label(recipe, [scheme for _, schemes in made.values() for scheme in schemes.values()])
-            models = {stage: model for stage, (model, _) in made.items()}
+        models = {stage: self._model(stage, recipe, quantization) for stage in STAGES}
         self._source.report(f"{recipe.name}: writing the package")
         package = multifunction_package(models)
         self._source.report(f"{recipe.name}: measuring parity")
@@ -109,18 +124,18 @@ class CoreMLExporter:
             {} if quantization is None else {quantization.name: config_digest(quantization)},
         )
 
-    def _quantized_stage(
-        self, stage: str, recipe: VariantRecipe, quantization: QuantizationRecipe
-    ) -> tuple[Any, dict[str, Scheme]]:
-        """A stage as ``coremltools.models.MLModel`` by a quantization recipe, and the schemes of its layers."""
+    def _model(self, stage: str, recipe: VariantRecipe, quantization: QuantizationRecipe | None) -> Any:
+        """A stage as ``coremltools.models.MLModel`` in the form a recipe asks for."""
         plain = converted = self._float_stage(stage, recipe)
+        if quantization is None:
+            return plain.model
         if any(scheme.activations == "static" for scheme in quantization.stage(stage).schemes()):
             # The layers are known once the weights are; then they are converted again with their inputs rounded.
             _, chosen = compress_weights(stage, plain.model, plain.weights, quantization)
             layers = [name for name, scheme in chosen.items() if scheme.activations == "static"]
             converted = self._rounded_stage(stage, recipe, layers)
         self._source.report(f"{recipe.name}: compressing {stage}")
-        return compress_weights(stage, converted.model, converted.weights, quantization)
+        return compress_weights(stage, converted.model, converted.weights, quantization)[0]
 
     def _float_stage(self, stage: str, recipe: VariantRecipe) -> StageModel:
         precision: Literal["fp32", "fp16"] = "fp32" if recipe.precision == "fp32" else "fp16"

@@ -12,7 +12,7 @@ from torch import nn
 
 from edge_tta.bundle.manifest import STAGES, Variant
 from edge_tta.config import config_digest
-from edge_tta.errors import ConfigError
+from edge_tta.model.scheme import Scheme
 from edge_tta.model.text_encoder import TextEncoder
 from edge_tta.runtime.et_program import EtProgram
 from export.recipe import VariantRecipe, check_label, quantization_of
@@ -22,7 +22,7 @@ from export.xnnpack_decoder import XnnpackDecoder
 from export.xnnpack_generator import XnnpackGenerator, XnnpackSingleStep
 from export.xnnpack_partitioner import partitioner
 from export.xnnpack_text_encoder import XnnpackTextEncoder
-from quantization.executorch import LOGGERS, import_executorch, quantize_linears
+from quantization.executorch import LOGGERS, import_executorch, plan_linears, quantize_linears
 from quantization.silence import silenced
 
 PREFIXES = {"text_encoder": "encoder", "generator": "generator", "decoder": "decoder"}
@@ -66,23 +66,26 @@ class ExecutorchExporter:
         self._source = source
         self._stages = stage_graphs(source.parts, single_step=source.single_step)
 
+    def check(self, recipe: VariantRecipe) -> None:
+        """See ``VariantExporter``."""
+        quantization = quantization_of(recipe)
+        if quantization is None:
+            return
+        modules = xnnpack_modules(self._source.parts, self._source.single_step)
+        schemes: list[Scheme] = []
+        for stage, module in modules.items():
+            schemes += plan_linears(stage, PREFIXES[stage], module, quantization).values()
+        check_label(recipe, schemes)
+
     def export(self, recipe: VariantRecipe) -> ExportedVariant:
         """See ``VariantExporter``; fp32, and int8 or int4 by a recipe for ExecuTorch."""
-        if recipe.precision not in ("fp32", "int8", "int4"):
-            raise ConfigError(
-                f"{recipe.name}: the ExecuTorch exporter makes fp32, int8 and int4; fp16 is slower than fp32 on CPUs "
-                f"without such arithmetic"
-            )
         modules, recipes = xnnpack_modules(self._source.parts, self._source.single_step), {}
         quantization = quantization_of(recipe)
         if quantization is not None:
             recipes[quantization.name] = config_digest(quantization)
             with silenced(*LOGGERS):
-                chosen = [
+                for stage, module in modules.items():
                     quantize_linears(stage, PREFIXES[stage], module, quantization)
-                    for stage, module in modules.items()
-                ]
-            check_label(recipe, [scheme for schemes in chosen for scheme in schemes.values()])
         self._source.report(f"{recipe.name}: lowering {', '.join(STAGES)}")
         lowered = lower(modules, self._stages)
         for stage, method in lowered.delegation.items():

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from edge_tta.bundle.manifest import STAGES, Variant
 from edge_tta.config import config_digest
-from edge_tta.errors import ConfigError
 from edge_tta.model.public_t5 import T5TextEncoder
+from edge_tta.model.scheme import Scheme
 from export.onnx_fusions import fuse
 from export.recipe import VariantRecipe, check_label, quantization_of
-from export.t5_encoder import t5_encoder_graphs
+from export.t5_encoder import check_t5_encoder, t5_encoder_graphs
 from export.variant import (
     MAIN_OUTPUT,
     Arrays,
@@ -35,7 +35,8 @@ from export.variant import (
 )
 from export.wrappers import StageGraph, stage_graphs
 from quantization.calibration import CalibrationSound, GraphModel, stage_inputs
-from quantization.onnx_stage import plan, quantize_onnx
+from quantization.module_layers import helpers_of, module_layers
+from quantization.onnx_stage import plan, plan_layers, quantize_onnx
 
 OPSET = 20
 """Has Gelu and LayerNormalization as operators; attention is written out, which newer opsets would not change."""
@@ -70,37 +71,51 @@ class OnnxExporter:
         self._floats: dict[str, bytes] = {}
         self._public: dict[str, bytes] = {}
         """Text encoder by precision, if it is a public T5."""
-        if isinstance(source.parts.text_encoder, T5TextEncoder):
-            source.report("onnx: exporting and quantizing the public text encoder")
-            self._public = t5_encoder_graphs(source.parts.text_encoder)
-            self._floats["text_encoder"] = self._public["fp32"]
+        text_encoder = source.parts.text_encoder
+        self._t5 = text_encoder if isinstance(text_encoder, T5TextEncoder) else None
+        if self._t5 is not None:
+            check_t5_encoder(self._t5)
         self._sounds: tuple[CalibrationSound, ...] = ()
+
+    def check(self, recipe: VariantRecipe) -> None:
+        """See ``VariantExporter``."""
+        quantization = quantization_of(recipe)
+        if quantization is None:
+            return
+        schemes = [Scheme("int8", "dynamic")] if self._t5 is not None else []
+        for stage in self._quantized_stages():
+            graph = self._stages[stage]
+            layers = module_layers(graph.module, graph.inputs)
+            schemes += plan_layers(stage, layers, quantization, helpers_of(graph.module)).values()
+        check_label(recipe, schemes)
+
+    def _quantized_stages(self) -> list[str]:
+        """The stages that a recipe says something of: a public text encoder keeps optimum's int8."""
+        return [stage for stage in STAGES if stage != "text_encoder" or self._t5 is None]
 
     def export(self, recipe: VariantRecipe) -> ExportedVariant:
         """See ``VariantExporter``; fp32, and int8 or int4 by a recipe for ONNX graphs."""
-        if recipe.precision not in ("fp32", "int8", "int4"):
-            raise ConfigError(f"{recipe.name}: the ONNX exporter makes fp32, int8 and int4")
         quantization = quantization_of(recipe)
+        if self._t5 is not None and not self._public:
+            self._source.report("onnx: exporting and quantizing the public text encoder")
+            self._public = t5_encoder_graphs(self._t5)
+            self._floats["text_encoder"] = self._public["fp32"]
         for stage in STAGES:
             if stage not in self._floats:
                 self._source.report(f"onnx: exporting {stage}")
                 self._floats[stage] = export_onnx(self._stages[stage])
         graphs, recipes = self._floats, {}
         if quantization is not None:
-            # A public text encoder keeps optimum's int8, whatever the recipe asks of ours.
-            ready = {"text_encoder": self._public["int8"]} if self._public else {}
-            plans = {
-                stage: plan(stage, onnx.load_from_string(data).graph, quantization)
-                for stage, data in graphs.items()
-                if stage not in ready
-            }
-            check_label(recipe, [scheme for schemes in plans.values() for scheme in schemes.values()])
+            for stage in self._quantized_stages():
+                # The graph tells more than the module: which products have a bias.
+                plan(stage, onnx.load_from_string(graphs[stage]).graph, quantization)
             sounds = self._calibrate() if quantization.is_static else ()
             self._source.report(f"{recipe.name}: quantizing")
             recipes[quantization.name] = config_digest(quantization)
             graphs = {
-                stage: ready.get(stage)
-                or quantize_onnx(stage, data, quantization, stage_inputs(sounds, stage))
+                stage: quantize_onnx(stage, data, quantization, stage_inputs(sounds, stage))
+                if stage in self._quantized_stages()
+                else self._public["int8"]
                 for stage, data in graphs.items()
             }
         graphs = {stage: store_in_bf16(data) for stage, data in graphs.items()}

@@ -64,11 +64,19 @@ class ExportedVariant:
 class VariantExporter(Protocol):
     """One target. An exporter lives for one bundle, so it may keep what its variants share."""
 
-    def export(self, recipe: VariantRecipe) -> ExportedVariant:
-        """Make one variant.
+    def check(self, recipe: VariantRecipe) -> None:
+        """Refuse, in seconds, what the model's modules tell of a variant that cannot be made.
 
         Raises:
-            ConfigError: the settings cannot work on this target; the message says why.
+            ConfigError: the settings cannot work on this target or on this model; the message says why.
+        """
+        ...
+
+    def export(self, recipe: VariantRecipe) -> ExportedVariant:
+        """Make one variant that has been checked.
+
+        Raises:
+            ConfigError: what only the graphs tell of settings that cannot work.
             MissingExtraError: a package the target needs is absent.
         """
         ...

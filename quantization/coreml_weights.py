@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from fnmatch import fnmatchcase
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from edge_tta.errors import ConfigError
 from edge_tta.model.scheme import Scheme
 from quantization.coreml import LOGGERS, import_coremltools
+from quantization.onnx_layers import Layer
 from quantization.recipe import QuantizationRecipe
 from quantization.silence import silenced
 
@@ -40,35 +40,23 @@ def compress_weights(
         ConfigError: the recipe is for another target, matches no weight with one of its patterns, or compresses
             nothing in a stage it names.
     """
-    where, settings = f"recipe {recipe.name}", recipe.stage(stage)
+    where = f"recipe {recipe.name}"
     if recipe.target != "coreml":
         raise ConfigError(f"{where} is for {recipe.target}, not for coreml")
     coremltools = import_coremltools()
     with silenced(*LOGGERS):
         constants = coremltools.optimize.coreml.get_weights_metadata(model, weight_threshold=0)
-    weights = {}
+    weights: dict[str, Layer] = {}
     for constant, found in constants.items():
         name = names.get(constant.removesuffix("_to_fp16"))
         uses = {operation.op_type for operation in found.child_ops}
         if name is not None and found.val.ndim == 2 and uses & (_PRODUCTS | _TABLES):
-            weights[constant] = (name, found.val, bool(uses & _PRODUCTS))
-    for rule in settings.layers:
-        if not any(fnmatchcase(name, rule.pattern) for name, _, _ in weights.values()):
-            raise ConfigError(f"{where}: '{rule.pattern}' matches no layer of {stage}")
-    if settings.is_float:
-        return model, {}
-    chosen: dict[str, Scheme] = {}
-    for constant, (name, value, is_product) in weights.items():
-        # Tables are quantized by a rule alone.
-        if is_product or settings.rule_of(name) is not None:
-            scheme = settings.scheme_of(name, value.size)
-            if not scheme.is_float:
-                _check_shape(scheme, value.shape, f"{where}: {name}")
-                chosen[constant] = scheme
+            weights[constant] = Layer(name, "product" if uses & _PRODUCTS else "table", found.val.shape)
+    schemes = plan_weights(stage, list(weights.values()), recipe)
+    chosen = {constant: schemes[layer.name] for constant, layer in weights.items() if layer.name in schemes}
     if not chosen:
-        raise ConfigError(
-            f"{where}: no layer of {stage} would be quantized (min_elements {settings.min_elements})"
-        )
+        return model, {}
+    check_shapes([weights[constant] for constant in chosen], schemes, where)
     optimize = coremltools.optimize.coreml
     palettes = {
         constant: optimize.OpPalettizerConfig(
@@ -103,10 +91,61 @@ def compress_weights(
     for constant in chosen:
         if not any(name.startswith(constant) for name in packed):
             raise ConfigError(
-                f"{where}: {weights[constant][0]} of {stage} cannot be {chosen[constant]}: products that share it "
+                f"{where}: {weights[constant].name} of {stage} cannot be {chosen[constant]}: products that share it "
                 "would need other scales; keep it float by a rule"
             )
-    return model, {weights[constant][0]: scheme for constant, scheme in chosen.items()}
+    return model, schemes
+
+
+def plan_weights(stage: str, layers: Sequence[Layer], recipe: QuantizationRecipe) -> dict[str, Scheme]:
+    """Scheme of every weight that does not stay float, by its name.
+
+    Args:
+        stage: "text_encoder", "generator" or "decoder".
+        layers: matrices that the program multiplies by or looks up rows of.
+        recipe: what to quantize, for the target "coreml".
+
+    Raises:
+        ConfigError: the recipe matches no weight with one of its patterns, or compresses nothing in a stage it names.
+    """
+    where, settings = f"recipe {recipe.name}", recipe.stage(stage)
+    recipe.check_patterns(stage, [layer.name for layer in layers])
+    if settings.is_float:
+        return {}
+    chosen = {}
+    for layer in layers:
+        # Tables are quantized by a rule alone.
+        if layer.kind == "product" or settings.rule_of(layer.name) is not None:
+            scheme = settings.scheme_of(layer.name, layer.elements)
+            if not scheme.is_float:
+                chosen[layer.name] = scheme
+    if not chosen:
+        raise ConfigError(
+            f"{where}: no layer of {stage} would be quantized (min_elements {settings.min_elements})"
+        )
+    return chosen
+
+
+def check_shapes(layers: Iterable[Layer], schemes: Mapping[str, Scheme], where: str) -> None:
+    """Refuse blocks and groups that do not divide a weight: the library leaves it as it is, with a warning nobody sees.
+
+    Args:
+        layers: weights [outputs, inputs], or tables [rows, width].
+        schemes: of those that do not stay float, by name.
+        where: the recipe, for the message.
+
+    Raises:
+        ConfigError: names the weight.
+    """
+    for layer in layers:
+        scheme = schemes.get(layer.name, Scheme())
+        axis = {"block": 1, "group": 0}.get(scheme.granularity)
+        if axis is not None and layer.shape[axis] % scheme.block_size:
+            side = ("output channels", "inputs")[axis]
+            raise ConfigError(
+                f"{where}: {layer.name}: {scheme.granularity}s of {scheme.block_size} do not divide "
+                f"{layer.shape[axis]} {side}"
+            )
 
 
 def _packed(model: Any) -> set[str]:
@@ -119,16 +158,6 @@ def _packed(model: Any) -> set[str]:
         if operation.type.startswith("constexpr_")
         for output in operation.outputs
     }
-
-
-def _check_shape(scheme: Scheme, shape: tuple[int, ...], where: str) -> None:
-    """The library leaves a weight as it is, with a warning nobody sees, when blocks do not divide it."""
-    axis = {"block": 1, "group": 0}.get(scheme.granularity)
-    if axis is not None and shape[axis] % scheme.block_size:
-        side = ("output channels", "inputs")[axis]
-        raise ConfigError(
-            f"{where}: {scheme.granularity}s of {scheme.block_size} do not divide {shape[axis]} {side}"
-        )
 
 
 def palette(weight: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.uint8]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from fnmatch import fnmatchcase
 
 from torch import nn
 
@@ -49,28 +48,35 @@ def quantize_linears(
         Scheme of every quantized layer by the name of its weight.
 
     Raises:
+        ConfigError: see ``plan_linears``.
+    """
+    chosen = plan_linears(stage, prefix, module, recipe)
+    layers = _linears(prefix, module)
+    for name, scheme in chosen.items():
+        _quantize(layers[name], scheme)
+    return chosen
+
+
+def plan_linears(stage: str, prefix: str, module: nn.Module, recipe: QuantizationRecipe) -> dict[str, Scheme]:
+    """What ``quantize_linears`` would do.
+
+    Raises:
         ConfigError: the recipe is for another target, matches no layer with one of its patterns, quantizes nothing in
-            a stage it names, or asks for a scheme there is no kernel for.
+            a stage it names, or asks for blocks that do not divide a layer's inputs.
     """
     where, settings = f"recipe {recipe.name}", recipe.stage(stage)
     if recipe.target != "executorch":
         raise ConfigError(f"{where} is for {recipe.target}, not for executorch")
-    layers = {
-        f"{prefix}.{name}.weight": layer
-        for name, layer in module.named_modules()
-        if isinstance(layer, nn.Linear)
-    }
-    for rule in settings.layers:
-        if not any(fnmatchcase(name, rule.pattern) for name in layers):
-            raise ConfigError(f"{where}: '{rule.pattern}' matches no layer of {stage}")
+    layers = _linears(prefix, module)
+    recipe.check_patterns(stage, layers)
     if settings.is_float:
         return {}
-    chosen = {}
-    for name, layer in layers.items():
-        scheme = settings.scheme_of(name, layer.weight.numel())
-        if not scheme.is_float:
-            _quantize(layer, scheme, f"{where}: {name}")
-            chosen[name] = scheme
+    schemes = {name: settings.scheme_of(name, layer.weight.numel()) for name, layer in layers.items()}
+    chosen = {name: scheme for name, scheme in schemes.items() if not scheme.is_float}
+    for name, scheme in chosen.items():
+        inputs = layers[name].in_features
+        if scheme.granularity == "block" and inputs % scheme.block_size:
+            raise ConfigError(f"{where}: {name}: blocks of {scheme.block_size} do not divide {inputs} inputs")
     if not chosen:
         raise ConfigError(
             f"{where}: no layer of {stage} would be quantized (min_elements {settings.min_elements})"
@@ -78,25 +84,23 @@ def quantize_linears(
     return chosen
 
 
-def _quantize(layer: nn.Linear, scheme: Scheme, where: str) -> None:
+def _linears(prefix: str, module: nn.Module) -> dict[str, nn.Linear]:
+    """Linears by the name of their weight."""
+    return {
+        f"{prefix}.{name}.weight": layer
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Linear)
+    }
+
+
+def _quantize(layer: nn.Linear, scheme: Scheme) -> None:
     """Replace the weight of one Linear by integers that XNNPACK multiplies."""
     import torch
     from torchao.quantization import Int8DynamicActivationIntxWeightConfig, quantize_
     from torchao.quantization.granularity import PerAxis, PerGroup
 
     types = {"int8": torch.int8, "int4": getattr(torch, "int4")}  # noqa: B009 - not in torch's own stubs
-    if scheme.weights not in types or scheme.activations != "dynamic" or scheme.granularity == "tensor":
-        raise ConfigError(
-            f"{where}: XNNPACK has kernels for int8 and int4 weights per channel or block with dynamic inputs, not for "
-            f"{scheme}"
-        )
-    if scheme.reduce_range:
-        raise ConfigError(
-            f"{where}: reduce_range only costs precision, XNNPACK's sums of products cannot saturate"
-        )
     grouped = scheme.granularity == "block"
-    if grouped and layer.in_features % scheme.block_size:
-        raise ConfigError(f"{where}: blocks of {scheme.block_size} do not divide {layer.in_features} inputs")
     quantize_(
         layer,
         Int8DynamicActivationIntxWeightConfig(

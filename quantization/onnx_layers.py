@@ -14,6 +14,15 @@ from numpy.typing import NDArray
 HELPER_VALUES = 3
 """A matrix of at most this many different values (0/1 choices, means, rotations) is a helper: nothing was learnt."""
 
+Kind = Literal["product", "table", "convolution"]
+_USES: dict[str, tuple[int, Kind]] = {
+    "MatMul": (1, "product"),
+    "Gemm": (1, "product"),
+    "Gather": (0, "table"),
+    "Conv": (1, "convolution"),
+}
+"""By operator, which of its inputs is the weight of a layer, and of which kind."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -21,11 +30,13 @@ class Layer:
 
     name: str
     """Of the weight: its path in the module."""
-    kind: Literal["product", "table", "convolution"]
+    kind: Kind
     """Right side of a matrix product, rows to look up, or kernel of a convolution."""
     shape: tuple[int, ...]
     grouped: bool = False
     """Whether it is the kernel of a convolution in groups."""
+    biased: bool = False
+    """Whether the same node adds a bias to the product."""
 
     @property
     def elements(self) -> int:
@@ -42,15 +53,12 @@ def weights_of(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
     }
 
 
-def kind_of(node: onnx.NodeProto, weights: Iterable[str]) -> tuple[str, str] | None:
+def kind_of(node: onnx.NodeProto, weights: Iterable[str]) -> tuple[str, Kind] | None:
     """Weight and kind of a node that is a layer, or None."""
-    place, kind = {
-        "MatMul": (1, "product"),
-        "Gemm": (1, "product"),
-        "Gather": (0, "table"),
-        "Conv": (1, "convolution"),
-    }.get(node.op_type, (0, ""))
-    if not kind or node.input[place] not in weights:
+    if node.op_type not in _USES:
+        return None
+    place, kind = _USES[node.op_type]
+    if node.input[place] not in weights:
         return None
     if node.op_type == "Gemm" and _attributes(node) not in ({}, {"transB": 1}):
         return None
@@ -66,7 +74,8 @@ def layers_of(graph: onnx.GraphProto) -> list[Layer]:
             shape = tuple(weights[use[0]].dims)
             if use[1] == "convolution" or len(shape) == 2:
                 grouped = _attributes(node).get("group", 1) > 1
-                found[use[0]] = Layer(use[0], use[1], shape, grouped)  # type: ignore[arg-type]
+                biased = node.op_type == "Gemm" and len(node.input) > 2
+                found[use[0]] = Layer(use[0], use[1], shape, grouped, biased)
     return list(found.values())
 
 

@@ -24,13 +24,30 @@ from edge_tta.errors import ConfigError
 from edge_tta.model.integers import QuantizedWeight, quantize_weight
 from edge_tta.model.scheme import Scheme
 from quantization.onnx_graph import CONTRIB, declare_domains
-from quantization.onnx_layers import by_output, kind_of, weights_of
+from quantization.onnx_layers import Layer, by_output, kind_of, weights_of
 from quantization.onnx_unfold import round_before_unfolding
 
 Ranges = Mapping[str, tuple[float, float]]
 """Smallest and largest value of activations by the name of their tensor."""
 ACCURACY_INTEGER, ACCURACY_FLOAT = 4, 1
 """Accuracy levels of MatMulNBits: inputs rounded to int8, or left in float."""
+
+
+def check_kernel(layer: Layer, scheme: Scheme) -> None:
+    """Refuse a scheme, not float, that ONNX Runtime has no fast kernel for.
+
+    Raises:
+        ConfigError: names the layer and the scheme.
+    """
+    static = scheme.activations == "static" and not layer.biased
+    fits = {
+        "table": scheme == Scheme("int8"),
+        "product": scheme.granularity == "block" or scheme.activations == "dynamic" or static,
+        "convolution": False,
+    }
+    if not fits[layer.kind]:
+        what = f"{layer.kind} with a bias" if layer.biased else layer.kind
+        raise ConfigError(f"{layer.name}: ONNX Runtime has no fast kernel for a {what} in {scheme}")
 
 
 def rewrite(model: onnx.ModelProto, schemes: Mapping[str, Scheme], ranges: Ranges | None = None) -> None:
@@ -70,19 +87,19 @@ class _Writer:
         if use is None or scheme.is_float:
             return [node]
         weight, kind = use
+        check_kernel(
+            Layer(weight, kind, tuple(self.weights[weight].dims), biased=len(node.input) > 2), scheme
+        )
         if weight not in self._integers:
             rows = torch.from_numpy(by_output(node, self.weights[weight]).copy())
             self._integers[weight] = quantize_weight(rows, scheme)
-        if kind == "table" and scheme == Scheme("int8"):
+        if kind == "table":
             return self._rows(node, weight)
-        if kind == "product" and scheme.granularity == "block":
+        if scheme.granularity == "block":
             return [*self._blocks(node, weight, scheme), *self._bias(node)]
-        if kind == "product" and scheme.activations == "dynamic":
+        if scheme.activations == "dynamic":
             return [*self._dynamic(node, weight), *self._bias(node)]
-        if kind == "product" and scheme.activations == "static" and len(node.input) == 2:
-            return self._static(node, weight)
-        what = f"{kind} with a bias" if len(node.input) > 2 else kind
-        raise ConfigError(f"{weight}: ONNX Runtime has no fast kernel for a {what} in {scheme}")
+        return self._static(node, weight)
 
     def _constant(self, name: str, array: NDArray[Any]) -> str:
         self.made.setdefault(name, onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Mapping, Sequence
 
 import onnx
 
@@ -11,7 +10,7 @@ from edge_tta.errors import ConfigError
 from edge_tta.model.scheme import Scheme
 from quantization.calibration import Arrays, activation_ranges
 from quantization.onnx_layers import Layer, finish, is_helper, kind_of, layers_of, weights_of
-from quantization.onnx_rewrite import Ranges, rewrite
+from quantization.onnx_rewrite import Ranges, check_kernel, rewrite
 from quantization.recipe import QuantizationRecipe
 
 
@@ -68,23 +67,39 @@ def plan(stage: str, graph: onnx.GraphProto, recipe: QuantizationRecipe) -> dict
     Raises:
         ConfigError: see ``quantize_onnx``.
     """
-    settings = recipe.stage(stage)
-    layers, where = layers_of(graph), f"recipe {recipe.name}"
-    for rule in settings.layers:
-        if not any(fnmatchcase(layer.name, rule.pattern) for layer in layers):
-            raise ConfigError(f"{where}: '{rule.pattern}' matches no layer of {stage}")
+    weights = weights_of(graph)
+    return plan_layers(stage, layers_of(graph), recipe, lambda name: is_helper(weights[name]))
+
+
+def plan_layers(
+    stage: str, layers: Sequence[Layer], recipe: QuantizationRecipe, is_fixed: Callable[[str], bool]
+) -> dict[str, Scheme]:
+    """``plan`` of layers that are known without their graph.
+
+    Args:
+        stage: "text_encoder", "generator" or "decoder".
+        layers: all that the graph has, or will have.
+        recipe: what to quantize.
+        is_fixed: whether the weight of that name is a helper; see ``quantization.onnx_layers.is_helper``.
+
+    Raises:
+        ConfigError: see ``quantize_onnx``.
+    """
+    settings, where = recipe.stage(stage), f"recipe {recipe.name}"
+    recipe.check_patterns(stage, [layer.name for layer in layers])
     if settings.is_float:
         return {}
-    weights, schemes = weights_of(graph), {}
+    schemes = {}
     for layer in layers:
         scheme = _scheme_of(layer, recipe, stage)
         if scheme.is_float:
             continue
-        if layer.kind == "product" and is_helper(weights[layer.name]):
+        if layer.kind == "product" and is_fixed(layer.name):
             raise ConfigError(
                 f"{where}: {layer.name} of {stage} is a fixed helper matrix; its int8 form saves nothing and rounds "
                 f"its inputs: keep it float by a rule"
             )
+        check_kernel(layer, scheme)
         schemes[layer.name] = scheme
     if not schemes:
         raise ConfigError(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -62,6 +63,16 @@ class QuantizationRecipe:
             raise ConfigError(f"unknown stage '{name}'; stages are {', '.join(STAGES)}")
         found: StageScheme = getattr(self, name)
         return found
+
+    def check_patterns(self, stage: str, names: Collection[str]) -> None:
+        """Refuse rules of a stage that match none of its layers' names.
+
+        Raises:
+            ConfigError: names the first such pattern.
+        """
+        for rule in self.stage(stage).layers:
+            if not any(fnmatchcase(name, rule.pattern) for name in names):
+                raise ConfigError(f"recipe {self.name}: '{rule.pattern}' matches no layer of {stage}")
 
 
 def precision_of(schemes: Iterable[Scheme]) -> IntegerPrecision | None:

@@ -46,6 +46,28 @@ REFUSALS = (
         "XNNPACK lowers weight-only layers without a word and drops their scale: the output is noise (-66 dB)",
     ),
     Refusal(
+        ("executorch",),
+        lambda scheme: scheme.reduce_range,
+        "seven bits only cost precision: XNNPACK's sums of products cannot saturate",
+    ),
+    Refusal(
+        ("executorch",),
+        lambda scheme: (
+            not scheme.is_float
+            and (
+                scheme.weights not in ("int8", "int4")
+                or scheme.activations != "dynamic"
+                or scheme.granularity == "tensor"
+            )
+        ),
+        "XNNPACK has kernels for int8 and int4 weights per channel or block, with dynamic inputs",
+    ),
+    Refusal(
+        ("onnx",),
+        lambda scheme: scheme.granularity == "block" and scheme.activations == "static",
+        "MatMulNBits finds the range of every block while it runs and would leave fixed ones aside without a word",
+    ),
+    Refusal(
         ("onnx",),
         lambda scheme: scheme.weights in ("int8", "uint8", "int4") and scheme.granularity == "tensor",
         "the weights of edge-10m's text encoder keep 14 dB with one scale for a matrix and 34 dB per channel",

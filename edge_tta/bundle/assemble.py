@@ -10,6 +10,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from edge_tta.bundle.canonical import MAX_MANIFEST_BYTES, parse_document
+from edge_tta.bundle.files import read_regular_file
 from edge_tta.bundle.manifest import MANIFEST_NAME, File, Manifest, canonical_json, parse_manifest, seal
 from edge_tta.bundle.store import Bundle
 from edge_tta.errors import BundleError, OutputError
@@ -46,13 +48,8 @@ def write_bundle(target: Path, manifest: Manifest, files: Mapping[str, bytes]) -
     target = Path(os.path.realpath(target))
     try:
         sweep(target)
-        if (
-            target.exists()
-            and not (target / MANIFEST_NAME).is_file()
-            and (not target.is_dir() or any(target.iterdir()))
-        ):
-            raise BundleError(f"{target} exists and is no bundle; choose another directory")
-        part = target.with_name(f".{target.name}.tmp-{os.getpid()}")
+        _refuse_others(target)
+        part = _part_of(target)
         try:
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
@@ -71,6 +68,46 @@ def write_bundle(target: Path, manifest: Manifest, files: Mapping[str, bytes]) -
     except OSError as error:
         raise OutputError(f"cannot write bundle {target}: {error.strerror or error}") from error
     return Bundle.open(target, verify=False)
+
+
+def check_target(target: Path) -> None:
+    """Refuse a place that ``write_bundle`` would refuse, for those who have work to do first; leaves nothing behind.
+
+    Raises:
+        BundleError: something that is no bundle is there.
+        OutputError: no directory can be made or replaced there.
+    """
+    target = Path(os.path.realpath(target))
+    try:
+        _refuse_others(target)
+        if os.path.ismount(target):
+            raise OutputError(f"cannot write bundle {target}: it is a mount point; name a folder inside it")
+        above = next(parent for parent in target.parents if parent.exists())
+        probe = _part_of(above / target.relative_to(above).parts[0])
+        shutil.rmtree(probe, ignore_errors=True)
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        raise OutputError(f"cannot write bundle {target}: {error.strerror or error}") from error
+
+
+def _refuse_others(target: Path) -> None:
+    if target.exists() and not _is_bundle(target) and (not target.is_dir() or any(target.iterdir())):
+        raise BundleError(f"{target} exists and is no bundle; choose another directory")
+
+
+def _is_bundle(directory: Path) -> bool:
+    """Whether there is a manifest of ours, if of another release: other programs call files of theirs so too."""
+    try:
+        document = parse_document(read_regular_file(directory, MANIFEST_NAME, MAX_MANIFEST_BYTES))
+    except (BundleError, ValueError, RecursionError):
+        return False
+    return {"schema_version", "variants"} <= document.keys()
+
+
+def _part_of(target: Path) -> Path:
+    """Where a directory is filled before it takes its name."""
+    return target.with_name(f".{target.name}.tmp-{os.getpid()}")
 
 
 def sweep(target: Path) -> None:

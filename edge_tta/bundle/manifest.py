@@ -36,7 +36,8 @@ from edge_tta.errors import BundleError, ConfigError
 
 __all__ = [
     "MANIFEST_NAME", "MAX_FILE_BYTES", "STAGES", "SUFFIXES", "Calibration", "File", "Generation", "Manifest", "Port",
-    "Provenance", "StageFile", "TokenizerFile", "Variant", "canonical_json", "make_manifest", "parse_manifest", "seal",
+    "Provenance", "StageFile", "TokenizerFile", "Variant", "canonical_json", "first_reason", "make_manifest",
+    "parse_manifest", "seal",
 ]  # fmt: skip
 
 SCHEMA_VERSION = 1
@@ -188,7 +189,7 @@ def make_manifest(parts: Mapping[str, Any]) -> Manifest:
     try:
         return Manifest.model_validate(dict(parts))
     except ValidationError as error:
-        raise BundleError(one_line(f"{MANIFEST_NAME}: {_first_reason(error)}")) from error
+        raise BundleError(one_line(f"{MANIFEST_NAME}: {first_reason(error)}")) from error
 
 
 def canonical_json(manifest: Manifest) -> bytes:
@@ -201,7 +202,8 @@ def seal(manifest: Manifest) -> Manifest:
     return manifest.model_copy(update={"digest": document_digest(manifest.model_dump(mode="json"))})
 
 
-def _first_reason(error: ValidationError) -> str:
+def first_reason(error: ValidationError) -> str:
+    """Place and reason of the first thing that is wrong."""
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
@@ -226,7 +228,7 @@ def parse_manifest(data: bytes) -> Manifest:
             raise ValueError("digest does not belong to the manifest; the file is damaged")
         return Manifest.model_validate_json(data)
     except ValidationError as error:
-        raise BundleError(one_line(f"{MANIFEST_NAME}: {_first_reason(error)}")) from error
+        raise BundleError(one_line(f"{MANIFEST_NAME}: {first_reason(error)}")) from error
     except (ValueError, RecursionError) as error:
         raise BundleError(one_line(f"{MANIFEST_NAME}: {error}")) from error
 

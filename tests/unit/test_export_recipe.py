@@ -88,11 +88,15 @@ def test_what_the_labels_mean() -> None:
 
 
 @pytest.mark.parametrize(
-    ("label", "quantization", "made"),
-    [("int8", "onnx-int4", "int4"), ("int4", "onnx-int8", "int8"), ("int8", "coreml-int4", "int4")],
+    ("backend", "label", "quantization", "made"),
+    [
+        ("ort", "int8", "onnx-int4", "int4"),
+        ("ort", "int4", "onnx-int8", "int8"),
+        ("coreml", "int8", "coreml-int4", "int4"),
+    ],
 )
 def test_a_label_that_the_schemes_belie_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, label: Any, quantization: str, made: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: Any, label: Any, quantization: str, made: str
 ) -> None:
     def never(*_: object) -> bytes:
         raise AssertionError("work was begun")

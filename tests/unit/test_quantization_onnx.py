@@ -220,7 +220,10 @@ def test_recipes_that_do_not_fit_are_refused(generator: bytes) -> None:
         (recipe_of("generator", DYNAMIC), "largest has 384 weights, min_elements is 16384"),
         (recipe_of("generator", DYNAMIC, 1, (LayerRule("*", "all"),)), "would be quantized"),
         (generator_recipe(STATIC), "need calibration"),
-        (dataclasses.replace(generator_recipe(DYNAMIC), target="executorch"), "is for executorch"),
+        (
+            dataclasses.replace(generator_recipe(Scheme("int8", "dynamic")), target="executorch"),
+            "is for executorch",
+        ),
     ):
         with pytest.raises(ConfigError, match=message):
             quantize_onnx("generator", generator, recipe)
