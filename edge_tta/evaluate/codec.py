@@ -18,7 +18,7 @@ from edge_tta.evaluate.clips import load_clip
 from edge_tta.evaluate.contact_sheet import SheetEntry
 from edge_tta.evaluate.frechet import frechet_estimate
 from edge_tta.evaluate.spectral import FloatArray, log_mel_distance, mono, multi_resolution_stft_distance
-from edge_tta.evaluate.statistics import Estimate, change_estimate, mean_estimate, share_estimate
+from edge_tta.evaluate.statistics import Estimate, mean_estimate, share_estimate
 from edge_tta.evaluate.tagger import Tagger, Tags
 from edge_tta.evaluate.transients import Onset, TransientFigures, measure_onset, transient_figures
 
@@ -126,7 +126,7 @@ def codec_figures(
     figures = CodecFigures(
         original_top1=share_estimate(before < 1, groups=labels),
         reconstructed_top1=share_estimate(after < 1, groups=labels),
-        top1_change=change_estimate(before < 1, after < 1, groups=labels),
+        top1_change=mean_estimate((after < 1).astype(float) - (before < 1), generator, groups=labels),
         original_top5=share_estimate(before < 5, groups=labels),
         reconstructed_top5=share_estimate(after < 5, groups=labels),
         same_verdict=share_estimate(

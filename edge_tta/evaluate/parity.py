@@ -22,14 +22,7 @@ from edge_tta.evaluate.spectral import (
     log_mel_distance,
     multi_resolution_stft_distance,
 )
-from edge_tta.evaluate.statistics import (
-    Estimate,
-    Spread,
-    change_estimate,
-    mean_estimate,
-    share_estimate,
-    spread,
-)
+from edge_tta.evaluate.statistics import Estimate, Spread, mean_estimate, share_estimate, spread
 from edge_tta.evaluate.suite import Prompt
 from edge_tta.evaluate.tagger import Tagger
 from edge_tta.runtime import GenerationRequest
@@ -176,8 +169,8 @@ def figures_of(
 ) -> dict[str, Spread]:
     """Figures of a variant by key of ``FIGURES``; those that cannot be had are left out.
 
-    Intervals resample whole prompts, that of the Fréchet distance whole labels, each sound together with its reference;
-    those of adherence take sounds of one label to change together.
+    Intervals resample whole prompts, those of adherence and Fréchet distance whole labels, each sound together with
+    its reference.
 
     Args:
         clips: every sound beside its reference.
@@ -203,12 +196,9 @@ def figures_of(
     labels = [label for label, _, _ in ranked]
     for name, limit in (("top1", 1), ("top5", 5)):
         if ranked:
-            was, now = [row[2] < limit for row in ranked], [row[1] < limit for row in ranked]
-            moved_by = change_estimate(was, now, groups=labels)
+            hits = [100.0 * ((rank < limit) - (before < limit)) for _, rank, before in ranked]
             # An observation is a sound gained, kept or lost: median and extremes would say nothing.
-            found[f"end_to_end.{name}_change_points"] = Spread(
-                100.0 * moved_by.value, 100.0 * moved_by.low, 100.0 * moved_by.high, moved_by.n
-            )
+            found[f"end_to_end.{name}_change_points"] = _without_extremes(hits, labels, generator)
     before, after = embeddings_of(reference), embeddings_of(heard)
     if real is not None and before is not None and after is not None and len(after) >= 2:
         moved = frechet_change(before, after, real, generator, groups=labels)
@@ -235,6 +225,13 @@ def clip_values(clips: Sequence[ClipParity], key: str) -> npt.NDArray[np.float64
     """One observation per sound of a figure [clips]; None for a figure that is no mean over sounds."""
     name = _CLIP_FIGURES.get(key)
     return None if name is None else np.array([getattr(clip, name) for clip in clips], dtype=np.float64)
+
+
+def _without_extremes(
+    values: Sequence[float], groups: Sequence[str], generator: np.random.Generator
+) -> Spread:
+    mean = mean_estimate(values, generator, groups=groups)
+    return Spread(mean.value, mean.low, mean.high, mean.n)
 
 
 def embeddings_of(heard: Sequence[Heard]) -> FloatArray | None:

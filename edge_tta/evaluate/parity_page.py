@@ -158,10 +158,10 @@ def _method(report: ParityReport) -> list[Markup]:
     return [
         element(
             "p",
-            "Intervals are 95 % bootstrap intervals over whole prompts, because seeds of one prompt are alike; that "
-            "of the Fréchet distance is over whole labels, and those of adherence are exact ones for as many sounds "
-            "as labels amount to. Variant and reference are always compared in pairs. A verdict goes by the measured "
-            "figure; it says so where the interval holds the limit, so that more sounds could turn it.",
+            "Intervals are 95 % bootstrap intervals over whole prompts, because seeds of one prompt are alike; those "
+            "of adherence and Fréchet distance are over whole labels. Variant and reference are always resampled "
+            "together. A verdict goes by the measured figure; it says so where the interval holds the limit, so that "
+            "more sounds could turn it.",
         ),
         element("h3", "Figures"),
         _definitions(meanings),

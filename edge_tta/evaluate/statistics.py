@@ -177,41 +177,6 @@ def share_estimate(
     return Estimate(share, low, high, count)
 
 
-def change_estimate(
-    before: npt.ArrayLike, after: npt.ArrayLike, *, groups: npt.ArrayLike | None = None
-) -> Estimate:
-    """Change of a share over pairs with an interval of 95 % that keeps a width where no pair changes.
-
-    The change is the share of pairs gained less that of pairs lost, each with the interval of :func:`share_estimate`;
-    the two are joined by the method of variance estimates recovery with their correlation, that of two outcomes of
-    one trial: Zou and Donner, "Construction of confidence limits about effect measures" (Statistics in Medicine 27,
-    2008).
-
-    Args:
-        before: hits, [n].
-        after: hits of the same observations, [n].
-        groups: label per observation; groups change together.
-
-    Raises:
-        DataError: no observation, or counts that differ.
-        MissingExtraError: scipy is not installed.
-    """
-    was, now = np.asarray(before, dtype=bool), np.asarray(after, dtype=bool)
-    if was.shape != now.shape:
-        raise DataError(f"pairs of observations are compared, got {was.shape} and {now.shape}")
-    gained, lost = (share_estimate(one, groups=groups) for one in (now & ~was, was & ~now))
-    both = gained.value * lost.value
-    correlation = -((both / ((1.0 - gained.value) * (1.0 - lost.value))) ** 0.5) if both else 0.0
-
-    def distance(first: float, second: float) -> float:
-        return float(np.sqrt(first**2 + second**2 - 2.0 * correlation * first * second))
-
-    value = gained.value - lost.value
-    down = distance(gained.value - gained.low, lost.high - lost.value)
-    up = distance(gained.high - gained.value, lost.value - lost.low)
-    return Estimate(value, max(-1.0, value - down), min(1.0, value + up), len(was))
-
-
 def binomial_interval(successes: int, count: int, confidence: float = CONFIDENCE) -> Estimate:
     """Share of successes with its exact interval (Clopper and Pearson 1934): never covers less than it says.
 

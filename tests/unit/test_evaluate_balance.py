@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from edge_tta.errors import DataError
-from edge_tta.evaluate.adherence import adherence, relative_top5
 from edge_tta.evaluate.balance import draw_sets, label_weights, matched_counts
 from edge_tta.evaluate.embedder_figures import Judged, compare, text_score
 from edge_tta.evaluate.embedders import Heard
@@ -14,7 +13,6 @@ from edge_tta.evaluate.frechet import distance_to, frechet_distance, moments
 from edge_tta.evaluate.frechet_limit import frechet_limit
 from edge_tta.evaluate.label_figures import inception_score, matched_divergence
 from edge_tta.evaluate.statistics import mean_estimate, share_estimate
-from edge_tta.evaluate.tagger import Tagger, TaggerConfig, Tags, build_network
 
 FOLDER = ("bell",) * 8 + ("rain",) * 2 + ("dog",)
 ASKED = ("bell", "rain", "dog") * 4
@@ -142,27 +140,3 @@ def test_real_clips_are_compared_by_label() -> None:
     # 16, 16 and 4 are there on both sides, at most 12 of each are taken.
     assert distance.generated.n == distance.real.n == 28
     assert distance.real.value == pytest.approx(distance.generated.value, abs=0.02)
-
-
-def test_the_share_of_the_real_clips_own_is_over_common_labels() -> None:
-    judge = Tagger(
-        build_network(7, TaggerConfig(widths=(8, 12, 16), embedding=8, dropout=0.0)),
-        list("abcdefg"),
-        TaggerConfig(widths=(8, 12, 16), embedding=8, dropout=0.0),
-        "digest",
-    )
-
-    def tags(hits: list[bool], labels: list[str]) -> Tags:
-        logits = np.zeros((len(hits), 7), dtype=np.float32)
-        for row, (hit, label) in enumerate(zip(hits, labels, strict=True)):
-            logits[row, "abcdefg".index(label)] = 1.0 if hit else -1.0
-        return Tags(np.zeros((len(hits), 2), dtype=np.float32), logits)
-
-    made_of, real_of = ["a", "a", "b", "b", "c", "c"], ["a", "a", "a", "b"]
-    made = adherence(tags([True, False, True, True, False, False], made_of), made_of, judge)
-    weights = label_weights(real_of, made_of)
-    real = adherence(tags([True, False, False, True], real_of), real_of, judge, weights)
-    assert real.top1.value == pytest.approx((1 / 3 + 1) / 2)
-    # Of a and b: 3 of 4 against a third and all.
-    assert relative_top5(made, real) == pytest.approx(0.75 / ((1 / 3 + 1) / 2))
-    assert relative_top5(adherence(tags([True], ["c"]), ["c"], judge), real) is None

@@ -15,7 +15,6 @@ from edge_tta.evaluate.statistics import (
     Estimate,
     binomial_interval,
     bootstrap,
-    change_estimate,
     share_estimate,
 )
 
@@ -172,34 +171,3 @@ def test_a_share_of_single_observations_is_the_exact_one() -> None:
         share_estimate([])
     with pytest.raises(DataError, match="one entry per observation"):
         share_estimate([True, False], groups=["a"])
-
-
-@pytest.mark.parametrize(("gained", "lost"), [(0.002, 0.002), (0.02, 0.1), (0.3, 0.25)])
-def test_changes_are_covered_where_hardly_a_pair_changes_too(gained: float, lost: float) -> None:
-    covered = 0
-    for seed in range(150):
-        generator = np.random.default_rng(seed)
-        rates = generator.dirichlet(2.0 * np.array([gained, lost, 1.0 - gained - lost]), 30)[GROUPS]
-        draw = generator.random(len(GROUPS))
-        won, failed = draw < rates[:, 0], draw > 1.0 - rates[:, 1]
-        before = np.where(won, False, np.where(failed, True, generator.random(len(GROUPS)) < 0.5))
-        found = change_estimate(before, np.where(won | failed, ~before, before), groups=GROUPS)
-        assert found.low < found.value < found.high
-        covered += found.low <= gained - lost <= found.high
-    assert covered >= 0.915 * 150
-
-
-def test_a_change_of_none_is_not_known_exactly() -> None:
-    hits = np.arange(120) < 50
-    found = change_estimate(hits, hits, groups=GROUPS)
-    end = share_estimate(np.zeros(120, dtype=bool), groups=GROUPS).high
-    assert (found.value, found.low, found.high, found.n) == (
-        0.0,
-        pytest.approx(-end),
-        pytest.approx(end),
-        120,
-    )
-    lost = change_estimate(np.ones(120, dtype=bool), np.zeros(120, dtype=bool), groups=GROUPS)
-    assert (lost.value, lost.low) == (-1.0, -1.0) and -1.0 < lost.high < -0.8
-    with pytest.raises(DataError, match="pairs"):
-        change_estimate([True], [True, False])

@@ -16,7 +16,7 @@ from edge_tta.catalog import read_metadata_csv
 from edge_tta.cli.main import app
 from edge_tta.errors import DataError, OutputError
 from edge_tta.evaluate import run
-from edge_tta.evaluate.adherence import adherence, both_present, mix, ranks
+from edge_tta.evaluate.adherence import mix, ranks
 from edge_tta.evaluate.clips import load_clip, read_clips
 from edge_tta.evaluate.codec import codec_figures
 from edge_tta.evaluate.spectral import level
@@ -25,7 +25,6 @@ from edge_tta.evaluate.suite import Prompt, read_prompts
 from edge_tta.evaluate.tagger import (
     Tagger,
     TaggerConfig,
-    Tags,
     build_network,
     load_tagger,
     save_tagger,
@@ -231,32 +230,6 @@ def test_held_out_recordings_are_stable_and_about_the_share():
     held = [is_development(f"recording {i}", 0.08) for i in range(5000)]
     assert 0.06 < np.mean(held) < 0.10
     assert held[:5] == [is_development(f"recording {i}", 0.08) for i in range(5)]
-
-
-def fixed_tagger(labels):
-    return Tagger(build_network(len(labels), SMALL), labels, SMALL, "digest")
-
-
-def test_adherence_counts_ranks():
-    judge = fixed_tagger(list("abcdefg"))
-    logits = np.zeros((4, 7), dtype=np.float32)
-    logits[0, 0] = 1.0  # a first
-    logits[1] = [0.5, 6, 5, 4, 3, 2, 1]  # a last
-    logits[2] = [2, 6, 5, 4, 3, 1, 0]  # a fifth
-    logits[3, 1] = 1.0  # b first
-    tags = Tags(np.zeros((4, 2), dtype=np.float32), logits)
-    assert ranks(tags, ["a", "a", "a", "b"], judge).tolist() == [0, 6, 4, 0]
-    found = adherence(tags, ["a", "a", "a", "b"], judge)
-    assert found.top1.value == 0.5
-    assert found.top5.value == 0.75
-    assert [(row.label, row.n, row.top1, row.top5) for row in found.labels] == [
-        ("a", 3, 1, 2),
-        ("b", 1, 1, 1),
-    ]
-    rows = adherence(tags, ["a", "g", "a", "b"], judge).worst_first()
-    assert [(row.label, row.top5 / row.n) for row in rows] == [("g", 0.0), ("a", 1.0), ("b", 1.0)]
-    both = both_present(tags, [("a", "g"), ("b", "c"), ("b", "c"), ("a", "b")], judge)
-    assert both.value == 0.75
 
 
 def test_mixture_holds_both_at_equal_level():
