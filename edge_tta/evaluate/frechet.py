@@ -72,14 +72,30 @@ def _few_distance(
 
     With centred rows A = X / sqrt(n - 1), the trace of (S1 S2)^(1/2) is the sum of the singular values of A1 A2^T.
     """
-    means, centred = [], []
-    for rows, counts in ((first, None), (second, weights)):
-        shares = np.full(len(rows), 1.0 / len(rows)) if counts is None else counts / counts.sum()
-        means.append(shares @ rows)
-        centred.append(np.sqrt(shares / (1.0 - np.square(shares).sum()))[:, None] * (rows - means[-1]))
-    cross = np.linalg.svd(centred[0] @ centred[1].T, compute_uv=False).sum()
-    trace = float(np.square(centred[0]).sum() + np.square(centred[1]).sum() - 2.0 * cross)
-    return max(0.0, float(np.sum((means[0] - means[1]) ** 2)) + trace)
+    (mean_a, centred_a), (mean_b, centred_b) = _centred(first, None), _centred(second, weights)
+    cross = np.linalg.svd(centred_a @ centred_b.T, compute_uv=False).sum()
+    trace = float(np.square(centred_a).sum() + np.square(centred_b).sum() - 2.0 * cross)
+    return max(0.0, float(np.sum((mean_a - mean_b) ** 2)) + trace)
+
+
+def _few_to(
+    first: Moments, rows: npt.NDArray[np.float64], weights: npt.NDArray[np.float64] | None = None
+) -> float:
+    """The same distance of few clips to the moments of many: S1 S2 has the eigenvalues of A2 S1 A2^T, [n, n]."""
+    (mean_a, covariance_a), (mean_b, centred) = first, _centred(rows, weights)
+    eigenvalues = np.linalg.eigvalsh(centred @ covariance_a @ centred.T)
+    cross = np.sqrt(np.maximum(eigenvalues, 0.0)).sum()
+    trace = float(np.trace(covariance_a) + np.square(centred).sum() - 2.0 * cross)
+    return max(0.0, float(np.sum((mean_a - mean_b) ** 2)) + trace)
+
+
+def _centred(
+    rows: npt.NDArray[np.float64], weights: npt.NDArray[np.float64] | None
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Mean [D] of embeddings [n, D], and A [n, D] with A^T A for their covariance."""
+    shares = np.full(len(rows), 1.0 / len(rows)) if weights is None else weights / weights.sum()
+    mean = shares @ rows
+    return mean, np.sqrt(shares / (1.0 - np.square(shares).sum()))[:, None] * (rows - mean)
 
 
 class Distance(Protocol):
@@ -92,7 +108,7 @@ class Distance(Protocol):
 
 
 def distance_to(reference: npt.ArrayLike, most: int) -> Distance:
-    """The Fréchet distance of sets [n, D] to one reference [m, D], by the cheaper of two ways.
+    """The Fréchet distance of sets [n, D] to one reference [m, D], by the cheapest of three ways.
 
     Args:
         reference: held fixed.
@@ -103,7 +119,13 @@ def distance_to(reference: npt.ArrayLike, most: int) -> Distance:
         return lambda rows, weights=None: _few_distance(other, rows, weights)
     fixed = moments(other)
     root = _square_root(fixed[1])
-    return lambda rows, weights=None: _distance(fixed, root, moments(rows, weights))
+
+    def to_fixed(rows: npt.NDArray[np.float64], weights: npt.NDArray[np.float64] | None = None) -> float:
+        if len(rows) < other.shape[1]:
+            return _few_to(fixed, rows, weights)
+        return _distance(fixed, root, moments(rows, weights))
+
+    return to_fixed
 
 
 def frechet_estimate(
