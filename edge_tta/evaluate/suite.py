@@ -34,7 +34,8 @@ def read_prompts(path: Path | str) -> tuple[Prompt, ...]:
     ``suite`` is optional and then named after the file.
 
     Raises:
-        DataError: the file cannot be read, a column is missing, or a row has no prompt or not one or two labels.
+        DataError: the file cannot be read, a column is missing, or a row has no prompt, not one or two labels, or
+            more cells than there are columns.
     """
     path = Path(path)
     prompts = []
@@ -48,6 +49,8 @@ def read_prompts(path: Path | str) -> tuple[Prompt, ...]:
                     f"{path}: the columns 'prompt' and 'label' are needed, got {', '.join(columns)}"
                 )
             for number, row in enumerate(reader, start=2):
+                if None in row:
+                    raise DataError(f"{path}:{number}: more cells than columns; quote what holds a comma")
                 labels = tuple(part.strip() for part in (row[column] or "").split(";") if part.strip())
                 text = (row["prompt"] or "").strip()
                 if not text or len(labels) not in (1, 2):
