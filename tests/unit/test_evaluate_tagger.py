@@ -21,7 +21,7 @@ from edge_tta.evaluate.clips import load_clip, read_clips
 from edge_tta.evaluate.codec import codec_figures
 from edge_tta.evaluate.spectral import level
 from edge_tta.evaluate.statistics import share_estimate
-from edge_tta.evaluate.suite import Prompt, find_prompts, read_prompts
+from edge_tta.evaluate.suite import Prompt
 from edge_tta.evaluate.tagger import (
     Tagger,
     TaggerConfig,
@@ -252,36 +252,6 @@ def test_clips_are_read_resampled_and_checked(folder, tmp_path):
     assert abs(len(load_clip(tmp_path / "a.wav", RATE)) - RATE) <= 1
     with pytest.raises(DataError, match=r"b\.wav"):
         load_clip(tmp_path / "b.wav", RATE)
-
-
-PACKAGED = {
-    "labels": {"labels"},
-    "paraphrases": {"paraphrases"},
-    "paraphrases_and_pairs": {"paraphrases", "two sounds", "two sounds mixed"},
-}
-
-
-def test_prompts_are_read_and_checked(tmp_path):
-    path = tmp_path / "plain.csv"
-    path.write_text('prompt,label,suite\nA hum.,deep hum,plain\n"Hum, hiss",deep hum;hiss,\n')
-    assert read_prompts(path) == (
-        Prompt("A hum.", ("deep hum",), "plain"),
-        Prompt("Hum, hiss", ("deep hum", "hiss"), "plain"),
-    )
-    for text, match in [
-        ("text,label\nx,y\n", "'prompt'"),
-        ("prompt,label\n,y\n", ":2:"),
-        ("prompt,label\n", "no prompt"),
-        ("prompt,label,suite\nrain,rain,plain\nrain,rain,two, mixed\n", ":3: more cells than columns"),
-    ]:
-        path.write_text(text)
-        with pytest.raises(DataError, match=match):
-            read_prompts(path)
-
-
-def test_packaged_lists_have_the_suites_that_reports_are_read_by():
-    suites = {name: {prompt.suite for prompt in read_prompts(find_prompts(name))} for name in PACKAGED}
-    assert suites == PACKAGED
 
 
 def test_perfect_codec_costs_nothing_and_noise_costs_everything(folder, tagger):
