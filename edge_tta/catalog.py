@@ -14,6 +14,9 @@ from edge_tta.errors import DataError
 
 METADATA_FILE = "metadata.csv"
 
+SPLITS = ("train", "val", "test")
+"""Parts of a catalog; nothing is learnt from "test"."""
+
 PERMISSIVE_LICENCES = ("cc0", "cc-by", "public-domain", "publicdomain", "mit", "bsd", "unlicense")
 """Beginnings of licence names whose clips may go into weights that are redistributed."""
 
@@ -105,7 +108,8 @@ def read_metadata_csv(folder: Path) -> list[Clip]:
     Without a ``split`` a clip is for training, without a ``recording_key`` it is a recording of its own.
 
     Raises:
-        DataError: the table is missing, lacks a column or names a file outside the folder, or a clip has no label.
+        DataError: the table is missing, lacks a column or names a file outside the folder, or a clip has no label or
+            an unknown split.
     """
     path = folder / METADATA_FILE
     clips = []
@@ -115,6 +119,11 @@ def read_metadata_csv(folder: Path) -> list[Clip]:
         label = row.get("label") or row.get("word") or row.get("caption") or ""
         if not label:
             raise DataError(f"{place}: {row['file']} has neither label, word nor caption")
+        split = row.get("split") or "train"
+        if split not in SPLITS:
+            raise DataError(
+                f"{place}: split {split!r} is unknown; use {', '.join(SPLITS)}, or leave it empty for train"
+            )
         licence = row.get("licence") or row.get("license") or ""
         declared = row.get("licence_class") or ""
         captions = tuple(row[column] for column in ("caption", "caption_title") if row.get(column))
@@ -129,7 +138,7 @@ def read_metadata_csv(folder: Path) -> list[Clip]:
                 attribution=row.get("attribution") or "",
                 url=row.get("url") or "",
                 source=row.get("source") or "",
-                split=row.get("split") or "train",
+                split=split,
                 group=row.get("group") or "",
                 recording=row.get("recording_key") or row.get("id") or row["file"],
                 seconds=number_in(row, "duration", place),

@@ -149,6 +149,12 @@ def test_training_and_evaluation_read_a_table_alike(
     [
         ("file,label\na.wav,x\nb.wav,\n", r"metadata\.csv:3: b\.wav has neither label, word nor caption"),
         ("file,label\n,x\n", r"metadata\.csv:2: file '' is no path inside"),
+        (
+            "file,label,split\na.wav,x,val\nb.wav,x,test\nc.wav,x,trian\n",
+            r"metadata\.csv:4: split 'trian' is unknown; use train, val, test, or leave it empty for train",
+        ),
+        ("file,label,split\na.wav,x,dev\n", r"metadata\.csv:2: split 'dev' is unknown"),
+        ("file,label,split\na.wav,x,Train\n", r"metadata\.csv:2: split 'Train' is unknown"),
         ("file,label,duration\na.wav,x,long\n", r"metadata\.csv:2: column duration holds 'long'"),
         ("file,label,duration\na.wav,x,nan\n", r"metadata\.csv:2: column duration holds 'nan'"),
         ("name\na\n", r"metadata\.csv: missing column file"),
