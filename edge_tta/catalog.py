@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,13 @@ SPLITS = ("train", "val", "test")
 
 PERMISSIVE_LICENCES = ("cc0", "cc-by", "public-domain", "publicdomain", "mit", "bsd", "unlicense")
 """Beginnings of licence names whose clips may go into weights that are redistributed."""
+
+_CREATIVE_COMMONS = re.compile(
+    r"(?:https?://)?(?:www\.)?creativecommons\.org/(?P<kind>licenses|publicdomain)/(?P<code>[a-z+-]+)"
+    r"(?:/(?P<version>[0-9.]+(?:/(?!deed|legalcode)[a-z]+)?))?(?:/(?:deed|legalcode)[^/?#]*)?/?(?:[?#].*)?",
+    re.IGNORECASE,
+)
+"""Address of a licence: its code, its version with the country of a ported one, and the page of either."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +100,25 @@ def inside(folder: Path, name: str, place: str) -> Path:
     return folder / name
 
 
+def licence_name(text: str) -> str:
+    """Name of a licence that is given as the address of its text at Creative Commons; other texts as they are."""
+    found = _CREATIVE_COMMONS.fullmatch(text.strip())
+    if found is None:
+        return text.strip()
+    code, version = found["code"].upper(), found["version"]
+    # The dedication of 2009 and before lies among the licences.
+    if found["kind"].lower() == "publicdomain" or code == "PUBLICDOMAIN":
+        return "CC0" if code == "ZERO" else "public-domain"
+    return "-".join(("CC", code, *(version.upper().split("/") if version else ())))
+
+
 def is_permissive(licence: str) -> bool:
-    """Whether a licence name allows commercial use and redistribution; non-commercial variants do not."""
-    name = licence.lower().replace(" ", "-")
+    """Whether a licence allows commercial use and redistribution; non-commercial variants do not.
+
+    Args:
+        licence: its name, or its address at Creative Commons.
+    """
+    name = licence_name(licence).lower().replace(" ", "-")
     if any(part in name for part in ("-nc", "-nd", "-sa", "noncommercial")):
         return False
     return name.startswith(PERMISSIVE_LICENCES)

@@ -18,6 +18,7 @@ from edge_tta.catalog import (
     catalog_digest,
     in_split,
     is_permissive,
+    licence_name,
     permissive,
     read_metadata_csv,
     select,
@@ -101,10 +102,47 @@ def test_metadata_folder(folder: Path) -> None:
         ("CC BY-NC 3.0", False),
         ("All rights reserved", False),
         ("", False),
+        ("https://creativecommons.org/licenses/by/4.0/", True),
+        ("http://creativecommons.org/licenses/by/3.0", True),
+        ("https://www.creativecommons.org/licenses/by/4.0/deed.en", True),
+        ("https://creativecommons.org/licenses/by/3.0/us/legalcode", True),
+        ("https://creativecommons.org/licenses/by/4.0/?ref=chooser-v1", True),
+        ("https://creativecommons.org/publicdomain/zero/1.0/", True),
+        ("http://creativecommons.org/publicdomain/zero/1.0/legalcode.txt", True),
+        ("https://creativecommons.org/publicdomain/mark/1.0/deed.de", True),
+        ("https://creativecommons.org/licenses/by-sa/4.0/", False),
+        ("https://creativecommons.org/licenses/by-nc/4.0/", False),
+        ("https://creativecommons.org/licenses/by-nd/4.0/deed", False),
+        ("https://creativecommons.org/licenses/by-nc-sa/4.0/legalcode", False),
+        ("http://creativecommons.org/licenses/sampling+/1.0/", False),
+        ("https://creativecommons.org/licenses/by_nc/4.0/", False),
+        ("https://creativecommons.org/licenses/", False),
+        ("https://example.org/creativecommons.org/licenses/by/4.0/", False),
     ],
 )
 def test_licences(name: str, allowed: bool) -> None:
     assert is_permissive(name) is allowed
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("http://creativecommons.org/licenses/by/3.0/", "CC-BY-3.0"),
+        ("https://creativecommons.org/licenses/by-nc/3.0/de/deed.de", "CC-BY-NC-3.0-DE"),
+        ("https://creativecommons.org/publicdomain/zero/1.0/", "CC0"),
+        ("http://creativecommons.org/licenses/publicdomain/", "public-domain"),
+        (" MIT ", "MIT"),
+    ],
+)
+def test_addresses_of_licences_are_names(text: str, name: str) -> None:
+    assert licence_name(text) == name
+
+
+def test_a_table_may_give_licences_by_their_address(tmp_path: Path) -> None:
+    address = "https://creativecommons.org/licenses/by/4.0/"
+    write_table(tmp_path / "metadata.csv", [{"file": "a.wav", "label": "rain", "licence": address}])
+    (clip,) = read_metadata_csv(tmp_path)
+    assert clip.permissive and clip.licence == address
 
 
 @pytest.mark.parametrize("name", ["../outside.wav", "/etc/passwd"])
