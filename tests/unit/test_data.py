@@ -23,12 +23,14 @@ from edge_tta.catalog import (
     read_metadata_csv,
     select,
 )
-from edge_tta.decode import decode_mono
+from edge_tta.decode import decode_mono, seconds_of
 from edge_tta.errors import DataError
 from edge_tta.evaluate.clips import load_clip, read_clips
+from edge_tta.train.clips import decoded_clips
 from edge_tta.train.data.captions import Captioner
 from edge_tta.train.data.clip_cache import ClipCache, load_or_build_clip_cache
 from edge_tta.train.data.windows import WindowBuilder, WindowPolicy
+from edge_tta.train.recipes import DataConfig
 
 RATE = 44100
 
@@ -235,8 +237,9 @@ def test_any_format_and_rate_becomes_mono_at_44100(
 @pytest.mark.parametrize("content", [b"", b"RIFF\0\0\0\0WAVE", b"noise" * 100])
 def test_broken_files_are_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "broken.wav").write_bytes(content)
-    with pytest.raises(DataError, match=r"broken\.wav"):
-        decode_mono(tmp_path / "broken.wav", RATE)
+    for read in (seconds_of, lambda path: decode_mono(path, RATE)):
+        with pytest.raises(DataError, match=r"broken\.wav"):
+            read(tmp_path / "broken.wav")
 
 
 def test_not_a_number_is_refused(tmp_path: Path) -> None:
@@ -254,6 +257,36 @@ def test_clip_cache_keeps_the_samples_and_is_built_once(folder: Path) -> None:
     assert len(cache.read(2, 100, 50)) == 50
     again = load_or_build_clip_cache(clips, folder / "cache", RATE, lambda done, _: calls.append(done))
     assert len(calls) == 5 and again.length(0) == cache.length(0)
+
+
+def test_clips_that_cannot_be_opened_are_named_together_before_any_is_decoded(folder: Path) -> None:
+    (folder / "0.wav").write_bytes(b"no sound")
+    (folder / "1.wav").unlink()
+    soundfile.write(folder / "2.wav", np.zeros(0, np.float32), RATE)
+    told: list[tuple[str, int, int]] = []
+    data = DataConfig(folder=str(folder), cache=str(folder / "cache"), permissive_only=False)
+    message = (
+        r"^3 of 5 clips cannot be used; mend them .*0\.wav: cannot be decoded .*"
+        r"1\.wav: is not there; .*2\.wav: holds no audio$"
+    )
+    with pytest.raises(DataError, match=message) as caught:
+        decoded_clips(data, RATE, lambda *report: told.append(report))
+    assert "\n" not in str(caught.value)
+    assert told == [("opening clips", number, 5) for number in range(1, 6)]
+    assert not (folder / "cache").exists()
+
+
+def test_clips_that_cannot_be_decoded_are_named_together(folder: Path) -> None:
+    """Their headers are as they should be."""
+    clips = read_metadata_csv(folder)
+    for clip in clips[:4]:
+        soundfile.write(clip.path, np.full(100, np.nan, np.float32), RATE, subtype="FLOAT")
+        assert seconds_of(clip.path) == 100 / RATE
+    message = r"^4 of 5 clips cannot be used.*0\.wav: holds NaN.*1\.wav.*2\.wav: [^;]*; and 1 more$"
+    calls: list[int] = []
+    with pytest.raises(DataError, match=message):
+        load_or_build_clip_cache(clips, folder / "cache", RATE, lambda done, _: calls.append(done))
+    assert calls == [1, 2, 3, 4, 5] and not list((folder / "cache").iterdir())
 
 
 def test_grammar_is_rich_and_repeatable() -> None:
