@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,18 @@ from edge_tta.errors import DataError
 
 METADATA_FILE = "metadata.csv"
 
+SPLITS = ("train", "val", "test")
+"""Parts of a catalog; nothing is learnt from "test"."""
+
 PERMISSIVE_LICENCES = ("cc0", "cc-by", "public-domain", "publicdomain", "mit", "bsd", "unlicense")
 """Beginnings of licence names whose clips may go into weights that are redistributed."""
+
+_CREATIVE_COMMONS = re.compile(
+    r"(?:https?://)?(?:www\.)?creativecommons\.org/(?P<kind>licenses|publicdomain)/(?P<code>[a-z+-]+)"
+    r"(?:/(?P<version>[0-9.]+(?:/(?!deed|legalcode)[a-z]+)?))?(?:/(?:deed|legalcode)[^/?#]*)?/?(?:[?#].*)?",
+    re.IGNORECASE,
+)
+"""Address of a licence: its code, its version with the country of a ported one, and the page of either."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +100,25 @@ def inside(folder: Path, name: str, place: str) -> Path:
     return folder / name
 
 
+def licence_name(text: str) -> str:
+    """Name of a licence that is given as the address of its text at Creative Commons; other texts as they are."""
+    found = _CREATIVE_COMMONS.fullmatch(text.strip())
+    if found is None:
+        return text.strip()
+    code, version = found["code"].upper(), found["version"]
+    # The dedication of 2009 and before lies among the licences.
+    if found["kind"].lower() == "publicdomain" or code == "PUBLICDOMAIN":
+        return "CC0" if code == "ZERO" else "public-domain"
+    return "-".join(("CC", code, *(version.upper().split("/") if version else ())))
+
+
 def is_permissive(licence: str) -> bool:
-    """Whether a licence name allows commercial use and redistribution; non-commercial variants do not."""
-    name = licence.lower().replace(" ", "-")
+    """Whether a licence allows commercial use and redistribution; non-commercial variants do not.
+
+    Args:
+        licence: its name, or its address at Creative Commons.
+    """
+    name = licence_name(licence).lower().replace(" ", "-")
     if any(part in name for part in ("-nc", "-nd", "-sa", "noncommercial")):
         return False
     return name.startswith(PERMISSIVE_LICENCES)
@@ -105,7 +132,8 @@ def read_metadata_csv(folder: Path) -> list[Clip]:
     Without a ``split`` a clip is for training, without a ``recording_key`` it is a recording of its own.
 
     Raises:
-        DataError: the table is missing, lacks a column or names a file outside the folder, or a clip has no label.
+        DataError: the table is missing, lacks a column or names a file outside the folder, or a clip has no label or
+            an unknown split.
     """
     path = folder / METADATA_FILE
     clips = []
@@ -115,6 +143,11 @@ def read_metadata_csv(folder: Path) -> list[Clip]:
         label = row.get("label") or row.get("word") or row.get("caption") or ""
         if not label:
             raise DataError(f"{place}: {row['file']} has neither label, word nor caption")
+        split = row.get("split") or "train"
+        if split not in SPLITS:
+            raise DataError(
+                f"{place}: split {split!r} is unknown; use {', '.join(SPLITS)}, or leave it empty for train"
+            )
         licence = row.get("licence") or row.get("license") or ""
         declared = row.get("licence_class") or ""
         captions = tuple(row[column] for column in ("caption", "caption_title") if row.get(column))
@@ -129,7 +162,7 @@ def read_metadata_csv(folder: Path) -> list[Clip]:
                 attribution=row.get("attribution") or "",
                 url=row.get("url") or "",
                 source=row.get("source") or "",
-                split=row.get("split") or "train",
+                split=split,
                 group=row.get("group") or "",
                 recording=row.get("recording_key") or row.get("id") or row["file"],
                 seconds=number_in(row, "duration", place),

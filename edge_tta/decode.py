@@ -13,6 +13,28 @@ MAX_SECONDS = 3600.0
 """Longer files are refused: a broken header must not allocate the machine away."""
 
 
+def seconds_of(path: Path) -> float:
+    """Length of a file by its header, without decoding it.
+
+    Raises:
+        DataError: not there, unreadable, empty or too long; the message names the file.
+    """
+    import soundfile
+
+    if not path.is_file():
+        raise DataError(f"{path}: is not there")
+    try:
+        with soundfile.SoundFile(path) as stream:
+            frames, rate = stream.frames, stream.samplerate
+    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+        raise DataError(f"{path}: cannot be decoded ({error})") from error
+    if frames == 0:
+        raise DataError(f"{path}: holds no audio")
+    if frames > MAX_SECONDS * rate:
+        raise DataError(f"{path}: longer than {MAX_SECONDS:.0f} s")
+    return float(frames / rate)
+
+
 def decode_mono(
     path: Path, sample_rate: int, *, max_seconds: float | None = None, extra: str = "train"
 ) -> NDArray[np.float32]:

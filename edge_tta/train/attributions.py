@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_tta.catalog import METADATA_FILE, read_metadata_csv, read_rows
+from edge_tta.catalog import METADATA_FILE, licence_name, read_metadata_csv, read_rows
 from edge_tta.errors import DataError, EdgeTTAError
 from edge_tta.files import write_file
 
@@ -55,7 +55,7 @@ def attributions(folder: Path, permissive_only: bool = True) -> tuple[str, list[
         entry = _entry(row)
         writer.writerow(entry)
         missing = [column for column in ("attribution", "url") if not entry[column]]
-        if missing and not entry["licence"].lower().startswith(FREE_OF_DUTIES):
+        if missing and not licence_name(entry["licence"]).lower().startswith(FREE_OF_DUTIES):
             lacking.append(f"{entry['id']} ({entry['licence']}): no {' and no '.join(missing)}")
     return text.getvalue(), lacking
 

@@ -33,6 +33,12 @@ def test_gaps_are_filled_from_where_a_clip_was_found(tmp_path: Path) -> None:
     assert len(attributions(tmp_path, permissive_only=False)[0].splitlines()) == 5
 
 
+def test_an_address_of_a_licence_that_asks_for_no_author_is_known(tmp_path: Path) -> None:
+    address = "https://creativecommons.org/publicdomain/zero/1.0/"
+    (tmp_path / "metadata.csv").write_text(f"id,file,label,licence\na,a.wav,rain,{address}\n")
+    assert attributions(tmp_path)[1] == []
+
+
 def test_the_command_writes_the_list_and_tells_what_it_lacks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

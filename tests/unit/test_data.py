@@ -18,16 +18,19 @@ from edge_tta.catalog import (
     catalog_digest,
     in_split,
     is_permissive,
+    licence_name,
     permissive,
     read_metadata_csv,
     select,
 )
-from edge_tta.decode import decode_mono
+from edge_tta.decode import decode_mono, seconds_of
 from edge_tta.errors import DataError
 from edge_tta.evaluate.clips import load_clip, read_clips
+from edge_tta.train.clips import decoded_clips
 from edge_tta.train.data.captions import Captioner
 from edge_tta.train.data.clip_cache import ClipCache, load_or_build_clip_cache
 from edge_tta.train.data.windows import WindowBuilder, WindowPolicy
+from edge_tta.train.recipes import DataConfig
 
 RATE = 44100
 
@@ -101,10 +104,47 @@ def test_metadata_folder(folder: Path) -> None:
         ("CC BY-NC 3.0", False),
         ("All rights reserved", False),
         ("", False),
+        ("https://creativecommons.org/licenses/by/4.0/", True),
+        ("http://creativecommons.org/licenses/by/3.0", True),
+        ("https://www.creativecommons.org/licenses/by/4.0/deed.en", True),
+        ("https://creativecommons.org/licenses/by/3.0/us/legalcode", True),
+        ("https://creativecommons.org/licenses/by/4.0/?ref=chooser-v1", True),
+        ("https://creativecommons.org/publicdomain/zero/1.0/", True),
+        ("http://creativecommons.org/publicdomain/zero/1.0/legalcode.txt", True),
+        ("https://creativecommons.org/publicdomain/mark/1.0/deed.de", True),
+        ("https://creativecommons.org/licenses/by-sa/4.0/", False),
+        ("https://creativecommons.org/licenses/by-nc/4.0/", False),
+        ("https://creativecommons.org/licenses/by-nd/4.0/deed", False),
+        ("https://creativecommons.org/licenses/by-nc-sa/4.0/legalcode", False),
+        ("http://creativecommons.org/licenses/sampling+/1.0/", False),
+        ("https://creativecommons.org/licenses/by_nc/4.0/", False),
+        ("https://creativecommons.org/licenses/", False),
+        ("https://example.org/creativecommons.org/licenses/by/4.0/", False),
     ],
 )
 def test_licences(name: str, allowed: bool) -> None:
     assert is_permissive(name) is allowed
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("http://creativecommons.org/licenses/by/3.0/", "CC-BY-3.0"),
+        ("https://creativecommons.org/licenses/by-nc/3.0/de/deed.de", "CC-BY-NC-3.0-DE"),
+        ("https://creativecommons.org/publicdomain/zero/1.0/", "CC0"),
+        ("http://creativecommons.org/licenses/publicdomain/", "public-domain"),
+        (" MIT ", "MIT"),
+    ],
+)
+def test_addresses_of_licences_are_names(text: str, name: str) -> None:
+    assert licence_name(text) == name
+
+
+def test_a_table_may_give_licences_by_their_address(tmp_path: Path) -> None:
+    address = "https://creativecommons.org/licenses/by/4.0/"
+    write_table(tmp_path / "metadata.csv", [{"file": "a.wav", "label": "rain", "licence": address}])
+    (clip,) = read_metadata_csv(tmp_path)
+    assert clip.permissive and clip.licence == address
 
 
 @pytest.mark.parametrize("name", ["../outside.wav", "/etc/passwd"])
@@ -149,6 +189,12 @@ def test_training_and_evaluation_read_a_table_alike(
     [
         ("file,label\na.wav,x\nb.wav,\n", r"metadata\.csv:3: b\.wav has neither label, word nor caption"),
         ("file,label\n,x\n", r"metadata\.csv:2: file '' is no path inside"),
+        (
+            "file,label,split\na.wav,x,val\nb.wav,x,test\nc.wav,x,trian\n",
+            r"metadata\.csv:4: split 'trian' is unknown; use train, val, test, or leave it empty for train",
+        ),
+        ("file,label,split\na.wav,x,dev\n", r"metadata\.csv:2: split 'dev' is unknown"),
+        ("file,label,split\na.wav,x,Train\n", r"metadata\.csv:2: split 'Train' is unknown"),
         ("file,label,duration\na.wav,x,long\n", r"metadata\.csv:2: column duration holds 'long'"),
         ("file,label,duration\na.wav,x,nan\n", r"metadata\.csv:2: column duration holds 'nan'"),
         ("name\na\n", r"metadata\.csv: missing column file"),
@@ -191,8 +237,9 @@ def test_any_format_and_rate_becomes_mono_at_44100(
 @pytest.mark.parametrize("content", [b"", b"RIFF\0\0\0\0WAVE", b"noise" * 100])
 def test_broken_files_are_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "broken.wav").write_bytes(content)
-    with pytest.raises(DataError, match=r"broken\.wav"):
-        decode_mono(tmp_path / "broken.wav", RATE)
+    for read in (seconds_of, lambda path: decode_mono(path, RATE)):
+        with pytest.raises(DataError, match=r"broken\.wav"):
+            read(tmp_path / "broken.wav")
 
 
 def test_not_a_number_is_refused(tmp_path: Path) -> None:
@@ -210,6 +257,36 @@ def test_clip_cache_keeps_the_samples_and_is_built_once(folder: Path) -> None:
     assert len(cache.read(2, 100, 50)) == 50
     again = load_or_build_clip_cache(clips, folder / "cache", RATE, lambda done, _: calls.append(done))
     assert len(calls) == 5 and again.length(0) == cache.length(0)
+
+
+def test_clips_that_cannot_be_opened_are_named_together_before_any_is_decoded(folder: Path) -> None:
+    (folder / "0.wav").write_bytes(b"no sound")
+    (folder / "1.wav").unlink()
+    soundfile.write(folder / "2.wav", np.zeros(0, np.float32), RATE)
+    told: list[tuple[str, int, int]] = []
+    data = DataConfig(folder=str(folder), cache=str(folder / "cache"), permissive_only=False)
+    message = (
+        r"^3 of 5 clips cannot be used; mend them .*0\.wav: cannot be decoded .*"
+        r"1\.wav: is not there; .*2\.wav: holds no audio$"
+    )
+    with pytest.raises(DataError, match=message) as caught:
+        decoded_clips(data, RATE, lambda *report: told.append(report))
+    assert "\n" not in str(caught.value)
+    assert told == [("opening clips", number, 5) for number in range(1, 6)]
+    assert not (folder / "cache").exists()
+
+
+def test_clips_that_cannot_be_decoded_are_named_together(folder: Path) -> None:
+    """Their headers are as they should be."""
+    clips = read_metadata_csv(folder)
+    for clip in clips[:4]:
+        soundfile.write(clip.path, np.full(100, np.nan, np.float32), RATE, subtype="FLOAT")
+        assert seconds_of(clip.path) == 100 / RATE
+    message = r"^4 of 5 clips cannot be used.*0\.wav: holds NaN.*1\.wav.*2\.wav: [^;]*; and 1 more$"
+    calls: list[int] = []
+    with pytest.raises(DataError, match=message):
+        load_or_build_clip_cache(clips, folder / "cache", RATE, lambda done, _: calls.append(done))
+    assert calls == [1, 2, 3, 4, 5] and not list((folder / "cache").iterdir())
 
 
 def test_grammar_is_rich_and_repeatable() -> None:

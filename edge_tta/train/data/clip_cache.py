@@ -15,6 +15,9 @@ from edge_tta.catalog import Clip, catalog_digest
 from edge_tta.decode import decode_mono
 from edge_tta.errors import DataError
 
+MOST_NAMED = 3
+"""Clips that a message names; a disk that is gone breaks thousands."""
+
 
 class ClipCache:
     """Decoded clips of one catalog as one int16 file, mapped into memory.
@@ -46,6 +49,21 @@ class ClipCache:
         return self.samples[first:last].astype(np.float32) / 32768.0
 
 
+def require_usable(broken: Sequence[DataError], count: int) -> None:
+    """Check that none of ``count`` clips is broken.
+
+    Raises:
+        DataError: names the first of those that are, and tells how many they are.
+    """
+    if not broken:
+        return
+    named = "; ".join(str(error) for error in broken[:MOST_NAMED])
+    more = f"; and {len(broken) - MOST_NAMED} more" if len(broken) > MOST_NAMED else ""
+    raise DataError(
+        f"{len(broken)} of {count} clips cannot be used; mend them or take them out of the table: {named}{more}"
+    )
+
+
 def load_or_build_clip_cache(
     clips: Sequence[Clip],
     directory: Path,
@@ -61,23 +79,28 @@ def load_or_build_clip_cache(
         on_progress: called with (clips done, clips in all).
 
     Raises:
-        DataError: a clip cannot be read or decoded.
+        DataError: names the clips that cannot be decoded, once all have been tried.
     """
     digest = catalog_digest(clips)
     stem = directory / f"clips-{sample_rate}-{digest[:16]}"
     index_path, data_path = stem.with_suffix(".json"), stem.with_suffix(".i16")
     if not index_path.is_file():
         directory.mkdir(parents=True, exist_ok=True)
-        offsets = [0]
+        offsets, broken = [0], list[DataError]()
         part = data_path.with_suffix(f".tmp-{os.getpid()}")
         try:
             with part.open("wb") as stream:
-                for number, clip in enumerate(clips):
-                    decoded = np.clip(decode_mono(clip.path, sample_rate), -1.0, 1.0)
-                    stream.write(np.round(decoded * 32767.0).astype("<i2").tobytes())
-                    offsets.append(offsets[-1] + len(decoded))
+                for number, clip in enumerate(clips, start=1):
+                    try:
+                        decoded = np.clip(decode_mono(clip.path, sample_rate), -1.0, 1.0)
+                    except DataError as error:
+                        broken.append(error)
+                    else:
+                        stream.write(np.round(decoded * 32767.0).astype("<i2").tobytes())
+                        offsets.append(offsets[-1] + len(decoded))
                     if on_progress is not None:
-                        on_progress(number + 1, len(clips))
+                        on_progress(number, len(clips))
+            require_usable(broken, len(clips))
             os.replace(part, data_path)
         finally:
             part.unlink(missing_ok=True)

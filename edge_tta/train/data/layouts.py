@@ -12,7 +12,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from edge_tta.catalog import Clip, inside, is_permissive, number_in, read_metadata_csv, read_rows
+from edge_tta.catalog import (
+    Clip,
+    inside,
+    is_permissive,
+    licence_name,
+    number_in,
+    read_metadata_csv,
+    read_rows,
+)
 from edge_tta.errors import DataError
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
@@ -105,7 +113,7 @@ def read_clotho(folder: Path) -> list[Clip]:
             if not file.is_file():
                 continue
             origin = origins.get(row["file_name"], {})
-            licence = _licence_name(origin.get("license", ""))
+            licence = licence_name(origin.get("license", ""))
             clips.append(
                 Clip(
                     id=row["file_name"],
@@ -226,13 +234,3 @@ def _clotho_origins(folder: Path, split: str) -> dict[str, dict[str, str]]:
         return {}
     # Published in Latin-1.
     return {row["file_name"]: row for _, row in read_rows(path, ("file_name", "license"), "latin-1")}
-
-
-def _licence_name(text: str) -> str:
-    """Name of a licence that is given as the address of its text at Creative Commons; other texts as they are."""
-    parts = text.strip().rstrip("/").split("/")
-    if "publicdomain" in parts:
-        return "CC0" if "zero" in parts else "public-domain"
-    if "creativecommons.org" in text and "licenses" in parts and parts[-1] != "licenses":
-        return "CC-" + "-".join(parts[parts.index("licenses") + 1 :]).upper()
-    return text.strip()
