@@ -62,7 +62,7 @@ def sensitivity(
     ] = None,
     allowance: Annotated[
         float, typer.Option(help="How much of every gate the proposal may use up, above 0, at most 1.")
-    ] = 0.8,
+    ] = 0.5,
     output_recipe: Annotated[
         Path | None,
         typer.Option(
