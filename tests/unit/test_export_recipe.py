@@ -102,9 +102,9 @@ def test_a_label_that_the_schemes_belie_is_refused(
         raise AssertionError("work was begun")
 
     monkeypatch.setattr(export.to_onnx, "export_onnx", never)
-    variant = VariantRecipe("ort", label, quantization)
+    variant = VariantRecipe(backend, label, quantization)
     with pytest.raises(
-        ConfigError, match=rf"ort-{label} is labelled {label}, but .*{quantization} makes {made}"
+        ConfigError, match=rf"{backend}-{label} is labelled {label}, but .*{quantization} makes {made}"
     ):
         write_tiny_bundle(tmp_path / "bundle", ExportRecipe("mislabelled", (FLOAT, variant)))
     assert list(tmp_path.iterdir()) == []

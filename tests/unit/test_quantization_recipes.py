@@ -100,7 +100,7 @@ def test_known_faults_are_refused_with_what_was_measured(target: Any, scheme: Sc
         QuantizationRecipe("r", target, decoder=StageScheme(scheme))
     rule = LayerRule("*", "to see it refused in a rule as well", scheme)
     with pytest.raises(ConfigError, match=reason):
-        QuantizationRecipe("r", target, text_encoder=StageScheme(DYNAMIC, layers=(rule,)))
+        QuantizationRecipe("r", target, text_encoder=StageScheme(Scheme("int8", "dynamic"), layers=(rule,)))
 
 
 def test_the_same_scheme_may_be_right_elsewhere() -> None:
