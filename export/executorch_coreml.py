@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import operator
 import tempfile
 import uuid
 from collections.abc import Mapping
@@ -20,10 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from edge_tta.bundle.coreml_package import MODEL_FILE, PACKAGE_MANIFEST
-from edge_tta.bundle.manifest import STAGES, Variant
+from edge_tta.bundle.manifest import STAGES, Delegation, Variant
 from export.coreml_package import normalised_model, package_manifest
 from export.coreml_passes import pass_pipeline
 from export.coreml_stage import export_program
+from export.delegation import delegation_of
 from export.mil_interpreter import MilInterpreter
 from export.recipe import VariantRecipe
 from export.variant import MAIN_OUTPUT, Arrays, ExportedVariant, ExportSource, measure_parity, stage_file
@@ -37,24 +37,12 @@ METADATA = "metadata.json"
 
 
 @dataclass(frozen=True)
-class CoreMLDelegation:
-    """Where the nodes of a method run."""
-
-    subgraphs: int
-    """Pieces that Core ML runs as a whole."""
-    delegated: int
-    """Nodes inside them."""
-    portable: int
-    """Nodes left to ExecuTorch's own kernels."""
-
-
-@dataclass(frozen=True)
 class CoreMLProgram:
     """A lowered program."""
 
     data: bytes
     """The ``.pte`` file."""
-    delegation: Mapping[str, CoreMLDelegation]
+    delegation: Mapping[str, Delegation]
     """By method."""
     packages: Mapping[str, bytes]
     """What Core ML is handed for each method: a directory in ExecuTorch's flat form."""
@@ -83,11 +71,6 @@ class CoreMLDelegateExporter:
         """See ``VariantExporter``; fp16 and fp32."""
         self._source.report(f"{recipe.name}: lowering {', '.join(STAGES)}")
         lowered = lower(self._stages, halves=recipe.precision == "fp16")
-        for stage, found in lowered.delegation.items():
-            self._source.report(
-                f"{recipe.name}: {stage} has {found.delegated} nodes in {found.subgraphs} Core ML subgraphs, "
-                f"{found.portable} outside"
-            )
         self._source.report(f"{recipe.name}: measuring parity")
         file = f"{recipe.name}/model.pte"
         description = {
@@ -95,6 +78,7 @@ class CoreMLDelegateExporter:
             "precision": recipe.precision,
             "delegate": recipe.delegate,
             "stages": {stage: stage_file(file, lowered.data, self._stages[stage]) for stage in STAGES},
+            "delegation": lowered.delegation,
             "parity_snr_db": self._parity(lowered.packages),
         }
         return ExportedVariant(
@@ -132,7 +116,6 @@ def lower(stages: Mapping[str, StageGraph], halves: bool) -> CoreMLProgram:
             MULTIMETHOD_WEIGHT_SHARING_STRATEGY,
         )
         from executorch.backends.apple.coreml.partition import CoreMLPartitioner
-        from executorch.devtools.backend_debug import get_delegation_info
         from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
     programs = {name: export_program(stage) for name, stage in stages.items()}
@@ -156,10 +139,7 @@ def lower(stages: Mapping[str, StageGraph], halves: bool) -> CoreMLProgram:
         found, packages = {}, {}
         for name in programs:
             graph = edge.exported_program(name).graph_module
-            info = get_delegation_info(graph)
-            found[name] = CoreMLDelegation(
-                info.num_delegated_subgraphs, info.num_delegated_nodes, _outside(graph)
-            )
+            found[name] = delegation_of(graph)
             for lowered in (
                 value for part, value in graph.named_children() if part.startswith("lowered_module")
             ):
@@ -167,12 +147,6 @@ def lower(stages: Mapping[str, StageGraph], halves: bool) -> CoreMLProgram:
                 lowered._processed_bytes = packages[name]
         data = bytes(edge.to_executorch().buffer)
     return CoreMLProgram(data, found, packages)
-
-
-def _outside(graph: torch.fx.GraphModule) -> int:
-    """Operators of a lowered graph beside its delegates; taking an output from a tuple computes nothing."""
-    glue = (torch.ops.higher_order.executorch_call_delegate, operator.getitem)
-    return sum(node.op == "call_function" and node.target not in glue for node in graph.graph.nodes)
 
 
 def unflattened(flat: bytes, directory: Path) -> Path:

@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from edge_tta.bundle.manifest import STAGES, Variant
+from edge_tta.bundle.manifest import STAGES, Delegation, Variant
 from edge_tta.config import config_digest
 from edge_tta.model.scheme import Scheme
 from edge_tta.model.text_encoder import TextEncoder
 from edge_tta.runtime.et_program import EtProgram
+from export.delegation import delegation_of
 from export.recipe import VariantRecipe, check_label, quantization_of
 from export.variant import MAIN_OUTPUT, Arrays, ExportedVariant, ExportSource, measure_parity, stage_file
 from export.wrappers import ModelParts, StageGraph, stage_graphs
@@ -30,24 +31,12 @@ PREFIXES = {"text_encoder": "encoder", "generator": "generator", "decoder": "dec
 
 
 @dataclass(frozen=True)
-class MethodDelegation:
-    """What XNNPACK runs of one method, and what is left to ExecuTorch's own kernels."""
-
-    subgraphs: int
-    """Pieces that XNNPACK runs as a whole."""
-    delegated: Mapping[str, int]
-    """Nodes inside them by operator."""
-    portable: Mapping[str, int]
-    """Nodes outside by operator; tuple accesses and symbolic lengths are not counted."""
-
-
-@dataclass(frozen=True)
 class LoweredProgram:
     """A program and where its operators run."""
 
     data: bytes
     """The ``.pte`` file."""
-    delegation: Mapping[str, MethodDelegation]
+    delegation: Mapping[str, Delegation]
     """By method."""
 
 
@@ -88,17 +77,13 @@ class ExecutorchExporter:
                     quantize_linears(stage, PREFIXES[stage], module, quantization)
         self._source.report(f"{recipe.name}: lowering {', '.join(STAGES)}")
         lowered = lower(modules, self._stages)
-        for stage, method in lowered.delegation.items():
-            inside, outside = sum(method.delegated.values()), sum(method.portable.values())
-            self._source.report(
-                f"{recipe.name}: {stage} has {inside} nodes in {method.subgraphs} XNNPACK subgraphs, {outside} outside"
-            )
         self._source.report(f"{recipe.name}: measuring parity")
         file = f"{recipe.name}/model.pte"
         description = {
             "backend": recipe.backend,
             "precision": recipe.precision,
             "stages": {stage: stage_file(file, lowered.data, self._stages[stage]) for stage in STAGES},
+            "delegation": lowered.delegation,
             "parity_snr_db": self._parity(lowered.data),
         }
         return ExportedVariant(
@@ -139,7 +124,6 @@ def lower(modules: Mapping[str, nn.Module], stages: Mapping[str, StageGraph]) ->
         stages: example inputs and dynamic lengths by method.
     """
     import_executorch()
-    from executorch.devtools.backend_debug import get_delegation_info
     from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
     with silenced(*LOGGERS), torch.no_grad():
@@ -155,20 +139,6 @@ def lower(modules: Mapping[str, nn.Module], stages: Mapping[str, StageGraph]) ->
             # The check of the intermediate form knows no quantized operators.
             compile_config=EdgeCompileConfig(_check_ir_validity=False),
         )
-        found = {name: get_delegation_info(edge.exported_program(name).graph_module) for name in programs}
+        found = {name: delegation_of(edge.exported_program(name).graph_module) for name in programs}
         data = bytes(edge.to_executorch().buffer)
-    return LoweredProgram(data, {name: _delegation(info) for name, info in found.items()})
-
-
-def _delegation(info: Any) -> MethodDelegation:
-    uncounted = ("getitem", "sym_size", "add", "mul", "sub", "floordiv")
-    counts = info.delegation_by_operator
-    return MethodDelegation(
-        info.num_delegated_subgraphs,
-        {name: count.delegated for name, count in sorted(counts.items()) if count.delegated},
-        {
-            name: count.non_delegated
-            for name, count in sorted(counts.items())
-            if count.non_delegated and name not in uncounted
-        },
-    )
+    return LoweredProgram(data, found)

@@ -137,6 +137,24 @@ class Calibration(Strict):
     """How many they were."""
 
 
+Nodes = dict[
+    Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.:]{0,99}$")],
+    Annotated[int, Field(ge=1, le=2**31 - 1)],
+]
+"""Number of nodes by operator."""
+
+
+class Delegation(Strict):
+    """Where the nodes of a stage of an ExecuTorch program run; tuple accesses and symbolic lengths are not counted."""
+
+    subgraphs: int = Field(ge=0, le=2**31 - 1)
+    """Pieces that the delegate runs as a whole."""
+    delegated: Nodes = Field(max_length=256)
+    """Nodes inside them."""
+    portable: Nodes = Field(max_length=256)
+    """Nodes outside, left to ExecuTorch's own kernels."""
+
+
 class Variant(Strict):
     """The model for one backend in one precision."""
 
@@ -149,6 +167,8 @@ class Variant(Strict):
     """Files that the graphs do not work without: what a Core ML package holds besides the program."""
     delegate: Literal["xnnpack", "coreml"] = "xnnpack"
     """What an ExecuTorch program hands its work to; means nothing for other backends."""
+    delegation: dict[Literal["text_encoder", "generator", "decoder"], Delegation] = {}
+    """Of the stages of an ExecuTorch program; empty for other backends, and in bundles from before it was recorded."""
     calibration: Calibration | None = None
     """None where no input has a fixed range, and in bundles from before it was recorded."""
 
@@ -164,7 +184,7 @@ class Variant(Strict):
     def _without_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Bundles that need nothing new stay readable by releases that do not know the fields.
         document: dict[str, Any] = write(self)
-        for name in ("companions", "delegate", "calibration"):
+        for name in ("companions", "delegate", "delegation", "calibration"):
             if getattr(self, name) == type(self).model_fields[name].default:
                 del document[name]
         return document
@@ -194,4 +214,6 @@ class Variant(Strict):
         check_companions(graphs, [file.file for file in self.companions])
         if self.delegate != "xnnpack" and self.backend != "executorch":
             raise ValueError(f"a graph for {self.backend} has no delegate")
+        if self.delegation and self.backend != "executorch":
+            raise ValueError(f"a graph for {self.backend} delegates nothing")
         return self

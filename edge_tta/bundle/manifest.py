@@ -23,6 +23,7 @@ from edge_tta.bundle.entries import (
     STAGES,
     SUFFIXES,
     Calibration,
+    Delegation,
     Digest,
     File,
     Name,
@@ -35,9 +36,9 @@ from edge_tta.config import ModelConfig, dict_digest, from_dict
 from edge_tta.errors import BundleError, ConfigError
 
 __all__ = [
-    "MANIFEST_NAME", "MAX_FILE_BYTES", "STAGES", "SUFFIXES", "Calibration", "File", "Generation", "Manifest", "Port",
-    "Provenance", "StageFile", "TokenizerFile", "Variant", "canonical_json", "first_reason", "make_manifest",
-    "parse_manifest", "seal",
+    "MANIFEST_NAME", "MAX_FILE_BYTES", "STAGES", "SUFFIXES", "Calibration", "Delegation", "File", "Generation",
+    "Manifest", "Port", "Provenance", "StageFile", "TokenizerFile", "Variant", "canonical_json", "first_reason",
+    "make_manifest", "parse_manifest", "seal",
 ]  # fmt: skip
 
 SCHEMA_VERSION = 1

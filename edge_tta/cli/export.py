@@ -63,8 +63,9 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Export a checkpoint for one or several runtimes; every variant is run and compared with the float model."""
-    from edge_tta.cli.console import mebibytes, note, say, say_json
+    from edge_tta.cli.console import note, say, say_json
     from edge_tta.cli.extras import require
+    from edge_tta.cli.variant_lines import variant_lines
 
     for package in ("torch", "onnx", "onnxscript"):
         require(package, "export", "exporting")
@@ -87,19 +88,27 @@ def export(
     model = load_for_export(checkpoint, text_encoder)
     limit = None if max_file is None else max_file * 2**20
     bundle = export_bundle(model, output, text, recipe, None if quiet else note, limit, prompts)
-    sizes = {name: variant.size() for name, variant in bundle.variants.items()}
+    variants = bundle.variants
     if json_output:
-        parity = {name: variant.parity_snr_db for name, variant in bundle.variants.items()}
-        calibrations = {
-            name: variant.calibration.model_dump()
-            for name, variant in bundle.variants.items()
-            if variant.calibration is not None
-        }
-        document = {"bundle": bundle.name, "path": str(output), "digest": bundle.digest}
-        measured = {"sizes": sizes, "parity_snr_db": parity, "calibration": calibrations}
-        say_json({"schema": "export/1", **document, **measured})
+        calibrations = {name: item.calibration for name, item in variants.items() if item.calibration}
+        delegations = {name: item.delegation for name, item in variants.items() if item.delegation}
+        say_json(
+            {
+                "schema": "export/1",
+                "bundle": bundle.name,
+                "path": str(output),
+                "digest": bundle.digest,
+                "sizes": {name: item.size() for name, item in variants.items()},
+                "parity_snr_db": {name: item.parity_snr_db for name, item in variants.items()},
+                "calibration": {name: found.model_dump() for name, found in calibrations.items()},
+                "delegation": {
+                    name: {stage: found.model_dump() for stage, found in stages.items()}
+                    for name, stages in delegations.items()
+                },
+            }
+        )
         return
     say(f"{bundle.name} in {output}")
-    for name, variant in bundle.variants.items():
-        figures = ", ".join(f"{stage} {value:.1f} dB" for stage, value in variant.parity_snr_db.items())
-        say(f"  {name:16s} {mebibytes(sizes[name])}; against the float model: {figures}")
+    for name, variant in variants.items():
+        for line in variant_lines(name, variant):
+            say(line)

@@ -11,11 +11,16 @@ from edge_tta.cli.options import BundleArgument
 
 def info(
     bundle: BundleArgument = None,
+    operators: Annotated[
+        bool,
+        typer.Option("--operators", help="Also show where the operators of ExecuTorch programs run."),
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Show what a bundle makes, its variants with size and measured parity, licence and training data."""
     from edge_tta.bundle import Bundle
-    from edge_tta.cli.console import mebibytes, say, say_json
+    from edge_tta.cli.console import say, say_json
+    from edge_tta.cli.variant_lines import operator_table, variant_lines
 
     opened = Bundle.open(bundle)
     manifest, audio = opened.manifest, opened.config.audio
@@ -48,12 +53,14 @@ def info(
         f"  made from      {manifest.provenance.checkpoint}, commit {manifest.provenance.commit or 'unknown'}"
     )
     for name, variant in sorted(opened.variants.items()):
-        parity = ", ".join(
-            f"{stage} {value:.1f} dB" for stage, value in sorted(variant.parity_snr_db.items())
-        )
-        say(f"  {name:14s} {mebibytes(sizes[name])}; against the float model: {parity or 'not measured'}")
-        if (found := variant.calibration) is not None:
-            say(f"  {'':14s} ranges of inputs found on {found.requests} requests, list {found.sha256[:12]}")
+        for line in variant_lines(name, variant):
+            say(line)
+    if operators:
+        for name, variant in sorted(opened.variants.items()):
+            if variant.delegation:
+                say("")
+                for line in operator_table(name, variant):
+                    say(line)
 
 
 def _channels(count: int) -> str:

@@ -40,7 +40,9 @@ def lowered(stages: dict[str, StageGraph]) -> CoreMLProgram:
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_node_is_in_one_delegate(lowered: CoreMLProgram, stage: str) -> None:
     found = lowered.delegation[stage]
-    assert (found.subgraphs, found.portable) == (1, 0) and found.delegated > 10
+    assert (found.subgraphs, found.portable) == (1, {}) and sum(found.delegated.values()) > 10
+    # The classifications of operators differ between releases; that a stage multiplies does not.
+    assert any("linear" in name or "mm" in name for name in found.delegated)
 
 
 @pytest.mark.parametrize("stage", ["text_encoder", "generator"])
@@ -95,6 +97,7 @@ def test_a_variant_of_a_bundle_says_off_a_mac_that_it_needs_one(
     source = ExportSource(parts, None, golden, False, lambda _: None, read_calibration())  # type: ignore[arg-type]
     monkeypatch.setattr(executorch_coreml, "lower", lambda *_, **__: lowered)
     made = CoreMLDelegateExporter(source).export(VariantRecipe("executorch", "fp16", delegate="coreml"))
+    assert made.entry.delegation == lowered.delegation
     assert made.entry.delegate == "coreml" and made.entry.parity_snr_db["generator"] > 50
     tiny = Bundle.open(Path(__file__).parents[1] / "golden" / "edge-tiny")
     files = {entry.file: tiny.read(entry) for entry in tiny.manifest.files()} | dict(made.files)

@@ -72,6 +72,39 @@ def test_calibration_is_recorded_and_older_bundles_have_none() -> None:
             parse_manifest(sealed(document(variants={"ort-int8": variant | {"calibration": wrong}})))
 
 
+EXECUTORCH: dict[str, Any] = json.loads(
+    (TINY.with_name("edge-tiny-executorch") / "manifest.json").read_text()
+)
+
+
+def test_delegation_is_recorded_and_older_bundles_have_none() -> None:
+    older = parse_manifest(sealed(EXECUTORCH))
+    assert older.variants["et-xnnpack-int8"].delegation == {}
+    assert b"delegation" not in canonical_json(older)
+
+    def with_record(variant: dict[str, Any], record: Any) -> bytes:
+        return sealed(document(variants={"a": variant | {"delegation": record}}))
+
+    found = {"subgraphs": 2, "delegated": {"aten_add_tensor": 3}, "portable": {"aten_arange_start_step": 1}}
+    variant = EXECUTORCH["variants"]["et-xnnpack-int8"]
+    made = parse_manifest(with_record(variant, {"decoder": found}))
+    assert made.variants["a"].delegation["decoder"].portable == {"aten_arange_start_step": 1}
+    assert canonical_json(made) == with_record(variant, {"decoder": found})
+    for wrong in (
+        None,
+        {"codec": found},
+        {"decoder": {"subgraphs": 2}},
+        {"decoder": found | {"subgraphs": -1}},
+        {"decoder": found | {"portable": {"aten_add": 0}}},
+        {"decoder": found | {"portable": {"\u001b[31m": 1}}},
+        {"decoder": found | {"delegated": {f"aten_{number}": 1 for number in range(257)}}},
+    ):
+        with pytest.raises(BundleError, match=r"variants\.a\.delegation"):
+            parse_manifest(with_record(variant, wrong))
+    with pytest.raises(BundleError, match="a graph for ort delegates nothing"):
+        parse_manifest(with_record(DOCUMENT["variants"]["ort-fp32"], {"decoder": found}))
+
+
 words = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "Zs"]), max_size=40).map("a".__add__)
 names = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,20}", fullmatch=True)
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from edge_tta.bundle import Bundle
 from edge_tta.bundle.assemble import describe, write_bundle
-from edge_tta.bundle.manifest import Calibration
+from edge_tta.bundle.manifest import Calibration, Delegation
 from edge_tta.cli.doctor import shadowed_packages
 from edge_tta.cli.main import app
 from edge_tta.errors import BundleError
@@ -109,6 +109,42 @@ def test_info(toy_bundle: Path) -> None:
     assert document["digest"] == Bundle.open(toy_bundle).digest
     onnx_bytes = sum(path.stat().st_size for path in (toy_bundle / "onnx").iterdir())
     assert document["sizes"] == {"ort-int8": onnx_bytes, "ort-fp32": onnx_bytes}
+
+
+def test_info_shows_where_operators_run(tmp_path: Path) -> None:
+    tiny = Path(__file__).parents[1] / "golden" / "edge-tiny-executorch"
+    variants = dict(Bundle.open(tiny).variants)
+    stages: dict[str, Any] = {
+        "decoder": {
+            "subgraphs": 3,
+            "delegated": {"aten_add_tensor": 9},
+            "portable": {"aten_cumsum_default": 2},
+        },
+        "generator": {
+            "subgraphs": 1,
+            "delegated": {"aten_add_tensor": 4, "aten_mm_default": 7},
+            "portable": {},
+        },
+    }
+    records = {stage: Delegation(**record) for stage, record in stages.items()}
+    variants["et-xnnpack-int8"] = variants["et-xnnpack-int8"].model_copy(update={"delegation": records})
+    bundle = str(copy_with(tiny, tmp_path / "bundle", {"variants": variants}))
+    shown = run("info", bundle).stdout
+    assert "    decoder       9 nodes in 3 subgraphs of XNNPACK, 2 outside\n" in shown
+    assert (
+        "    generator     11 nodes in 1 subgraph of XNNPACK, 0 outside\n" in shown and "aten_" not in shown
+    )
+    table = run("info", bundle, "--operators").stdout.removeprefix(shown).splitlines()
+    assert table == [
+        "",
+        "et-xnnpack-int8: nodes in XNNPACK + outside",
+        "  operator                    decoder       generator",
+        "  aten_add_tensor               9 + 0           4 + 0",
+        "  aten_cumsum_default           0 + 2                ",
+        "  aten_mm_default                               7 + 0",
+    ]
+    found = json.loads(run("info", bundle, "--json").stdout)["variants"]
+    assert found["et-xnnpack-int8"]["delegation"] == stages and "delegation" not in found["et-xnnpack-fp32"]
 
 
 def test_info_shows_what_ranges_were_found_on(toy_bundle: Path, tmp_path: Path) -> None:

@@ -263,6 +263,46 @@ def test_odd_records_of_a_calibration_are_refused_as_in_python(
     assert "calibration" in open_refused(engine, bundle)
 
 
+NODES = {"aten_add_tensor": 3}
+DELEGATION = {"subgraphs": 2, "delegated": NODES, "portable": {}}
+
+
+@pytest.mark.parametrize(
+    ("backend", "record", "accepted"),
+    [
+        ("executorch", {"decoder": DELEGATION}, True),
+        ("executorch", {"decoder": DELEGATION, "text_encoder": DELEGATION | {"portable": NODES}}, True),
+        ("executorch", {}, True),
+        ("ort", {}, True),
+        ("ort", {"decoder": DELEGATION}, False),
+        ("executorch", None, False),
+        ("executorch", {"codec": DELEGATION}, False),
+        ("executorch", {"decoder": {"subgraphs": 1, "delegated": NODES}}, False),
+        ("executorch", {"decoder": DELEGATION | {"subgraphs": -1}}, False),
+        ("executorch", {"decoder": DELEGATION | {"nodes": 3}}, False),
+        ("executorch", {"decoder": DELEGATION | {"portable": {"aten_add": 0}}}, False),
+        ("executorch", {"decoder": DELEGATION | {"portable": {"aten add": 1}}}, False),
+        ("executorch", {"decoder": DELEGATION | {"portable": {"": 1}}}, False),
+        ("executorch", {"decoder": DELEGATION | {"portable": {f"a{n}": 1 for n in range(256)}}}, True),
+        ("executorch", {"decoder": DELEGATION | {"portable": {f"a{n}": 1 for n in range(257)}}}, False),
+    ],
+)
+def test_records_of_delegation_are_judged_as_in_python(
+    engine: Engine, tmp_path: Path, backend: str, record: object, accepted: bool
+) -> None:
+    root = next(root for root in BUNDLES if (backend == "executorch") == root.name.endswith("executorch"))
+    document = read_manifest(root)
+    next(iter(document["variants"].values()))["delegation"] = record
+    seal_manifest(tmp_path, document)
+    path = tmp_path / "manifest.json"
+    if accepted:
+        assert engine("parse", path=str(path)) == parse_manifest(path.read_bytes()).digest
+    else:
+        with pytest.raises(BundleError):
+            parse_manifest(path.read_bytes())
+        assert "delegation" in refused(engine, "BundleException", "parse", path=str(path))
+
+
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Paths of all values in a document."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()

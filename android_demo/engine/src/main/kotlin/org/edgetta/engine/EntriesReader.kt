@@ -5,6 +5,7 @@ private const val MAX_PATH_PARTS = 8
 private const val MAX_PARTS = 32
 private const val MIN_PART_BYTES = 4096L
 private const val MAX_AXES = 4
+private const val MAX_OPERATORS = 256
 private const val PACKAGE_SUFFIX = ".mlpackage"
 private const val PROGRAM_FILE = "Data/com.apple.CoreML/model.mlmodel"
 private val PACKAGE_COMPANIONS = listOf("Manifest.json", "Data/com.apple.CoreML/weights/weight.bin")
@@ -22,6 +23,7 @@ private val OUTPUTS = mapOf(
     "decoder" to listOf("waveform"),
 )
 private val PATH = Regex("[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
+private val OPERATOR = Regex("[A-Za-z_][A-Za-z0-9_.:]{0,99}")
 private val AXIS = Regex("[a-z][a-z0-9_]{0,31}")
 private val RESERVED = Regex("con|prn|aux|nul|com[1-9]|lpt[1-9]")
 
@@ -61,6 +63,7 @@ internal object EntriesReader {
             if (fields.has("delegate")) fields.choice("delegate", DELEGATES) else DELEGATES.first(),
         )
         checkCalibration(fields)
+        checkDelegation(fields, backend)
         fields.end()
         if (variant.delegate != DELEGATES.first() && backend != "executorch") {
             Fields.refuse(fields.at("delegate"), "a graph for $backend has no delegate")
@@ -76,6 +79,32 @@ internal object EntriesReader {
         record.text("sha256", DIGEST)
         record.whole("requests", 1L..Int.MAX_VALUE)
         record.end()
+    }
+
+    /** As [checkCalibration]: where the nodes of an ExecuTorch program's stages run. */
+    private fun checkDelegation(fields: Fields, backend: String) {
+        if (!fields.has("delegation")) return
+        val stages = fields.fields("delegation")
+        if (stages.keys().isNotEmpty() && backend != "executorch") {
+            Fields.refuse(fields.at("delegation"), "a graph for $backend delegates nothing")
+        }
+        for (stage in STAGES.filter { stages.has(it) }) {
+            val record = stages.fields(stage)
+            record.whole("subgraphs", 0L..Int.MAX_VALUE)
+            checkNodes(record.fields("delegated"), record.at("delegated"))
+            checkNodes(record.fields("portable"), record.at("portable"))
+            record.end()
+        }
+        stages.end()
+    }
+
+    private fun checkNodes(nodes: Fields, place: String) {
+        val operators = nodes.keys()
+        if (operators.size > MAX_OPERATORS) Fields.refuse(place, "more than $MAX_OPERATORS operators")
+        for (operator in operators) {
+            if (!OPERATOR.matches(operator)) Fields.refuse(place, "'$operator' is no operator")
+            nodes.whole(operator, 1L..Int.MAX_VALUE)
+        }
     }
 
     private fun companions(fields: Fields): List<BundleFile> =
