@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from edge_tta.config import ModelConfig, dict_digest, to_dict
 from edge_tta.errors import ConfigError, DataError
@@ -19,7 +20,7 @@ from edge_tta.model.codec import Codec
 from edge_tta.train.caption_features import CaptionFeatures
 from edge_tta.train.clips import Report, decoded_clips
 from edge_tta.train.couple_data import latent_digest
-from edge_tta.train.data.captions import Captioner
+from edge_tta.train.data.captions import OWN_CAPTION_SHARE, Captioner
 from edge_tta.train.data.clip_cache import ClipCache
 from edge_tta.train.data.windows import WindowBuilder
 from edge_tta.train.frozen import FrozenParts, codec_digest
@@ -94,7 +95,7 @@ def _built(
         found.append(shards)
         if not any(clip.split == split for clip in clips):
             continue
-        builder = WindowBuilder(clips, cache, captioner, data.windows, split)
+        builder = WindowBuilder(clips, cache, captioner, data.windows, split, data.own_caption_share)
         for start in range(0, total, SHARD_WINDOWS):
             path = folder / f"{split}-{start // SHARD_WINDOWS:04d}.npz"
             count = min(SHARD_WINDOWS, total - start)
@@ -113,14 +114,16 @@ def _built(
 
 def _data_digest(data: DataConfig, cache: ClipCache, captioner: Captioner) -> str:
     """SHA-256 of everything that windows are drawn from, however many there are."""
-    return dict_digest(
-        {
-            "clips": cache.digest,
-            "captions": captioner.digest(),
-            "windows": to_dict(data.windows),
-            "seed": data.seed,
-        }
-    )
+    drawn_from: dict[str, Any] = {
+        "clips": cache.digest,
+        "captions": captioner.digest(),
+        "windows": to_dict(data.windows),
+        "seed": data.seed,
+    }
+    # Windows of earlier releases, which had no other share, stay in use.
+    if data.own_caption_share != OWN_CAPTION_SHARE:
+        drawn_from["own_caption_share"] = data.own_caption_share
+    return dict_digest(drawn_from)
 
 
 def _sign(folder: Path, codec: Codec, digest: str) -> None:

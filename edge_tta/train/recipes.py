@@ -11,6 +11,7 @@ from typing import Any
 from edge_tta.config import dict_digest, from_dict, to_dict
 from edge_tta.errors import ConfigError, OutputError
 from edge_tta.ranges import COUNT, NOT_NEGATIVE, POSITIVE, SEED, SHARE, Range, require_ranges, require_rising
+from edge_tta.train.data.captions import OWN_CAPTION_SHARE
 from edge_tta.train.data.windows import WindowPolicy
 from edge_tta.train.loop_config import LoopConfig
 from edge_tta.train.stages.codec import CodecStageConfig
@@ -27,6 +28,7 @@ LATER_SETTINGS: dict[tuple[str, str], Any] = {
     ("codec", "coder_edges_hz"): [],
     ("data", "captions"): "captions",
     ("data", "latents"): "",
+    ("data", "own_caption_share"): OWN_CAPTION_SHARE,
     ("envelope", "coder_edges_hz"): [],
     ("generator", "codec"): "",
     ("generator", "couples"): "",
@@ -73,6 +75,9 @@ class DataConfig:
     """Leave out clips known to reach less."""
     captions: str = "captions"
     """Caption grammar: "captions" for sounds, "digits" for spoken digits, or a TOML file like those."""
+    own_caption_share: float = OWN_CAPTION_SHARE
+    """Probability that a window of one clip is told by a caption of the clip's own, where it has any, and not by the
+    grammar."""
     windows: WindowPolicy = field(default_factory=WindowPolicy)
     """How training windows of the generator are drawn."""
     num_windows: int = 6000
@@ -82,6 +87,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require_ranges(self, min_bandwidth_hz=NOT_NEGATIVE, num_windows=COUNT, seed=SEED)
+        require_ranges(self, own_caption_share=SHARE)
         require_ranges(self, num_validation_windows=NOT_NEGATIVE, **WINDOW_RANGES)
         require_rising(self, "windows.min_peak_db", "windows.max_peak_db")
 

@@ -105,7 +105,8 @@ def build_stage(recipe: Recipe, model: ModelConfig, report: Report) -> Stage:
         decoded = decoded_clips(recipe.data, model.audio.sample_rate, report)
         return EnvelopeStage(recipe.envelope, model, *decoded, report)
     if recipe.text_encoder is not None:
-        return TextEncoderStage(recipe.text_encoder, model, Path(recipe.data.cache))
+        captioner = Captioner.load(recipe.data.captions)
+        return TextEncoderStage(recipe.text_encoder, model, captioner, Path(recipe.data.cache))
     if recipe.text_wordings is not None:
         return WordingStage(recipe.text_wordings, model, Path(recipe.checkpoint))
     if recipe.tagger is not None:

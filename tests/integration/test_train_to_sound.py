@@ -17,6 +17,7 @@ import pytest
 import soundfile
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_data import write_teacher
 
 from edge_tta import GenerationRequest, TextToAudio
 from edge_tta.bundle.manifest import STAGES, Generation
@@ -70,50 +71,6 @@ def write_clips(folder: Path) -> None:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-
-
-def write_teacher(folder: Path) -> None:
-    """A random checkpoint in the layout of a sentence encoder."""
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordPiece
-    from tokenizers.pre_tokenizers import BertPreTokenizer
-
-    folder.mkdir()
-    words = ["[PAD]", "[UNK]", "rain", "piano", "falling", "sound", "note", "roof", "key", "the", "of", "on"]
-    tokenizer = Tokenizer(WordPiece({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = BertPreTokenizer()
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "vocab.txt").write_text("\n".join(words))
-    width, inner = TINY.text_encoder.width, TINY.text_encoder.feedforward
-    make = torch.Generator().manual_seed(0)
-
-    def draw(*shape: int) -> torch.Tensor:
-        return 0.1 * torch.randn(*shape, generator=make)
-
-    weights = {
-        "embeddings.word_embeddings.weight": draw(len(words), width),
-        "embeddings.position_embeddings.weight": draw(64, width),
-        "embeddings.token_type_embeddings.weight": draw(2, width),
-        "embeddings.LayerNorm.weight": torch.ones(width),
-        "embeddings.LayerNorm.bias": torch.zeros(width),
-    }
-    for layer in range(2):
-        place = f"encoder.layer.{layer}."
-        for name, (out, into) in {
-            "attention.self.query": (width, width),
-            "attention.self.key": (width, width),
-            "attention.self.value": (width, width),
-            "attention.output.dense": (width, width),
-            "intermediate.dense": (inner, width),
-            "output.dense": (width, inner),
-        }.items():
-            weights[f"{place}{name}.weight"], weights[f"{place}{name}.bias"] = draw(out, into), draw(out)
-        for name in ("attention.output.LayerNorm", "output.LayerNorm"):
-            weights[f"{place}{name}.weight"], weights[f"{place}{name}.bias"] = (
-                torch.ones(width),
-                torch.zeros(width),
-            )
-    save_file(weights, folder / "model.safetensors")
 
 
 @pytest.fixture(scope="module")

@@ -279,9 +279,11 @@ def test_new_settings_at_their_defaults_leave_the_digest_of_a_recipe() -> None:
     plain = to_dict(recipe)
     for name in ("codec", "couples", "public_text", "quantization", "sample_seconds", "text"):
         del plain["generator"][name]
-    del plain["data"]["captions"], plain["data"]["latents"], plain["text_wordings"], plain["envelope"]
+    for name in ("captions", "latents", "own_caption_share"):
+        del plain["data"][name]
+    del plain["text_wordings"], plain["envelope"]
     assert recipe.digest() == dict_digest(plain)
-    for override in ("generator.couples=somewhere", "data.captions=digits"):
+    for override in ("generator.couples=somewhere", "data.captions=digits", "data.own_caption_share=1"):
         assert load_recipe("reflow", [override]).digest() != recipe.digest()
     assert load_recipe("tagger").digest() != load_recipe("codec").digest()
 

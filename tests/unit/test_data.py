@@ -356,6 +356,19 @@ def test_windows_of_every_length_are_exact_and_without_clicks(folder: Path, labe
         assert window.labels == (label,) and len(window.captions) == 2
 
 
+@pytest.mark.parametrize(("share", "expected"), [(1.0, 1.0), (0.0, 0.0), (0.2, 0.2)])
+def test_own_captions_are_told_as_often_as_asked_for(folder: Path, share: float, expected: float) -> None:
+    default = builder_of(folder)
+    builder = WindowBuilder(
+        default.clips, default.cache, default.captioner, default.policy, own_caption_share=share
+    )
+    own = {f"own caption {index}" for index in range(5)}
+    told = [builder.build(2.0, "rain", default_rng(index), 50).captions for index in range(8)]
+    assert np.mean([text in own for texts in told for text in texts]) == pytest.approx(expected, abs=0.05)
+    as_before = [default.build(2.0, "rain", default_rng(index), 50).captions for index in range(8)]
+    assert (told == as_before) is (share == 0.2)
+
+
 def test_texture_fills_the_whole_window(folder: Path) -> None:
     window = builder_of(folder).build(11.0, "rain", default_rng(0))
     blocks = window.samples[: 10 * RATE].reshape(-1, RATE // 5)

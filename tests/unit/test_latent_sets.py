@@ -13,10 +13,14 @@ import torch
 from numpy.random import default_rng
 from tiny_data import LABELS, write_checkpoint, write_clips
 
+from edge_tta.catalog import catalog_digest, read_metadata_csv
+from edge_tta.config import dict_digest, to_dict
 from edge_tta.errors import DataError
 from edge_tta.model.presets import preset
 from edge_tta.train import latent_sets as sets
 from edge_tta.train.data.captions import Captioner
+from edge_tta.train.data.clip_cache import load_or_build_clip_cache
+from edge_tta.train.data.windows import WindowBuilder, WindowPolicy
 from edge_tta.train.frozen import load_frozen
 from edge_tta.train.latents import LatentSet, heard, windows_in
 from edge_tta.train.recipes import load_recipe
@@ -80,9 +84,32 @@ def test_other_clips_captions_or_windows_are_other_latents(place: Path) -> None:
     assert all(len(record["labels"]) == 2 for record in mixed.records)
     seeded = windows(place, "data.num_windows=4", "data.seed=1001")
     assert not np.array_equal(seeded.lengths, first.lengths)
+    windows(place, "data.num_windows=4", "data.own_caption_share=1.0")
+    assert folders(place) == 5
     shutil.copy(place / "clips" / "0.wav", place / "clips" / "2.wav")
     windows(place, "data.num_windows=4")
-    assert folders(place) == 5
+    assert folders(place) == 6
+
+
+def test_captions_of_the_clips_themselves_are_told_where_they_are_asked_for(place: Path) -> None:
+    table = place / "clips" / "metadata.csv"
+    rows = table.read_text().splitlines()
+    table.write_text("\n".join([f"{rows[0]},caption", *(f"{row},as heard" for row in rows[1:])]))
+    told = windows(
+        place, "data.num_windows=4", "data.own_caption_share=1", "data.windows.mixture_share=0.0"
+    ).captions
+    assert told == {"as heard"}
+
+
+def test_windows_of_the_default_share_of_own_captions_are_those_of_earlier_releases(place: Path) -> None:
+    windows(place, "data.num_windows=4")
+    (folder,) = (place / "cache").glob("latents-*")
+    clips = catalog_digest(read_metadata_csv(place / "clips"))
+    policy = WindowPolicy(min_seconds=0.3, short_seconds=0.4, max_seconds=0.5)
+    drawn_from = {"captions": Captioner.from_package().digest(), "windows": to_dict(policy)}
+    assert json.loads((folder / "latents.json").read_text())["data"] == dict_digest(
+        {"clips": clips, "seed": 1000, **drawn_from}
+    )
 
 
 def test_a_grammar_of_the_same_name_and_other_words_is_another(place: Path) -> None:
@@ -206,10 +233,6 @@ def test_sets_smaller_than_a_batch_are_drawn_whole(tmp_path: Path) -> None:
 
 
 def test_the_second_sound_of_a_sequence_begins_after_the_first(place: Path) -> None:
-    from edge_tta.catalog import read_metadata_csv
-    from edge_tta.train.data.clip_cache import load_or_build_clip_cache
-    from edge_tta.train.data.windows import WindowBuilder, WindowPolicy
-
     clips = read_metadata_csv(place / "clips")
     cache = load_or_build_clip_cache(clips, place / "cache", 44100)
     captioner = Captioner.from_package()

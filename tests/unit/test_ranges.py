@@ -34,6 +34,7 @@ CASES = [
     ("flow", "loop.seed", ("-1", "2147483648"), "0 to 2147483647"),
     ("flow", "data.num_windows", ("0",), COUNTS),
     ("flow", "data.min_bandwidth_hz", ("-1.0",), NOT_NEGATIVE),
+    ("flow", "data.own_caption_share", ("1.5", "-0.1", "nan"), SHARES),
     ("flow", "data.seed", ("-1",), "0 to 2147483647"),
     ("flow", "data.windows.mixture_share", ("7.0", "-0.1"), SHARES),
     ("flow", "data.windows.max_peak_db", ("3.0",), "-120 to 0"),

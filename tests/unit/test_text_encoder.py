@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from tiny_data import write_teacher
 from torch import Tensor, nn
 
 from edge_tta.config import TextEncoderConfig
 from edge_tta.errors import ConfigError
 from edge_tta.model.presets import preset
 from edge_tta.model.text_encoder import EncoderLayer, TextEncoder
+from edge_tta.train.recipes import load_recipe
+from edge_tta.train.run import build_stage
+from edge_tta.train.stages.text_encoder import TextEncoderStage
 from edge_tta.train.text_retrieval import student_encode
 
 SMALL = TextEncoderConfig(vocab_size=50, max_tokens=12, width=24, depth=2, heads=3, feedforward=40)
@@ -146,3 +151,35 @@ class Bytes:
         return SimpleNamespace(
             ids=np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int64) % SMALL.vocab_size
         )
+
+
+def stage_on(folder: Path, *labels: str) -> TextEncoderStage:
+    """The stage of the packaged recipe on a grammar of these labels."""
+    words = 'kind = "event"\nsettings = "none"\nevents = ["a {0} ringing"]\nnouns = ["{0}"]\n'
+    tables = "".join(f"[labels.{label}]\n{words.format(label)}" for label in labels)
+    (folder / "own.toml").write_text(tables or "[labels]\n")
+    settings = [
+        "preset=edge-tiny", f"data.cache={folder / 'cache'}", f"data.captions={folder / 'own.toml'}",
+        f"text_encoder.teacher={folder / 'teacher'}", "text_encoder.layers=[1]", "text_encoder.phrases=0",
+        "text_encoder.captions_per_label=20", "text_encoder.joined_captions=20", "text_encoder.batch=4",
+    ]  # fmt: skip
+    stage = build_stage(load_recipe("text-encoder", settings), preset("edge-tiny"), lambda *_: None)
+    assert isinstance(stage, TextEncoderStage)
+    return stage
+
+
+def test_the_student_reads_captions_of_the_grammar_that_is_given(tmp_path: Path) -> None:
+    write_teacher(tmp_path / "teacher")
+    stage = stage_on(tmp_path, "gong", "chime")
+    assert all("gong" in text.lower() or "chime" in text.lower() for text in stage.texts)
+    assert any("gong" in text.lower() and "chime" in text.lower() for text in stage.texts)
+    ids, mask, target = stage.batch(0)
+    assert ids.shape == mask.shape and len(target) == 4
+    # None of the suite's prompts is for such a label.
+    (figure,) = stage.validate().items()
+    assert figure[0] == "cosine" and -1 <= figure[1] <= 1
+    # A label alone is joined with nothing.
+    assert all("gong" in text.lower() for text in stage_on(tmp_path, "gong").texts)
+    assert "student_top1" in stage_on(tmp_path, "rain", "gong").validate()
+    with pytest.raises(ConfigError, match=r"the grammar of data\.captions has no labels"):
+        stage_on(tmp_path)

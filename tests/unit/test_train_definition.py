@@ -64,7 +64,8 @@ def test_what_changes_nothing_that_is_learnt_may_change(override: str) -> None:
         ("data.num_windows=20", "data.num_windows 20 (was 10000)"),
         ("data.windows.mixture_share=0.5", "data.windows.mixture_share 0.5 (was 0.15)"),
         ("generator.integrated_flow.teacher_steps=4", "generator.integrated_flow.teacher_steps 4 (was 8)"),
-        # Younger than some runs: a checkpoint has it only where it changes something.
+        # Younger than some runs: a checkpoint has them only where they change something.
+        ("data.own_caption_share=1.0", "data.own_caption_share 1.0 (was not given)"),
         ("generator.text.noise=0.5", "generator.text.noise 0.5 (was 0.3)"),
         ("generator.public_text.t5=folder", "generator.public_text.max_tokens 77 (was not given)"),
         ("preset=edge-2m", 'preset "edge-2m" (was "edge-10m")'),
@@ -108,6 +109,7 @@ def test_settings_that_a_younger_release_adds_are_those_of_the_checkpoint_at_the
     before = stored("flow")
     del before["digest"]
     assert "sample_seconds" not in before["settings"]["generator"]
+    assert "own_caption_share" not in before["settings"]["data"]
     resume(before, "flow")
     resume(before, "flow", "generator.sample_seconds=2.0")
 

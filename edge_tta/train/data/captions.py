@@ -18,6 +18,8 @@ from edge_tta.errors import ConfigError, DataError
 
 PACKAGED = ("captions", "digits")
 """Grammars that ship with the package: sounds, and spoken digits."""
+OWN_CAPTION_SHARE = 0.2
+"""How often a clip is told by a caption of its own, unless a recipe says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -188,10 +190,10 @@ class Captioner:
         """One wording with natural variation of case and punctuation."""
         return self.finish(self.phrase(label, rng), rng)
 
-    def describe_clip(self, label: str, own: tuple[str, ...], rng: Generator) -> str:
-        """A wording of the label, or with probability 1/5 one of the clip's own captions."""
+    def describe_clip(self, label: str, own: tuple[str, ...], own_share: float, rng: Generator) -> str:
+        """A wording of the label, or with probability ``own_share`` one of the clip's own captions, if it has any."""
         usable = tuple(text for text in own if text)
-        if usable and rng.random() < 0.2:
+        if usable and rng.random() < own_share:
             return _pick(rng, usable)
         return self.caption(label, rng)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edge_tta.catalog import Clip
 from edge_tta.errors import ConfigError, DataError
-from edge_tta.train.data.captions import Captioner
+from edge_tta.train.data.captions import OWN_CAPTION_SHARE, Captioner
 from edge_tta.train.data.clip_cache import ClipCache
 
 FADE_SECONDS = 0.005
@@ -111,6 +111,7 @@ class WindowBuilder:
         captioner: caption grammar.
         policy: how windows are drawn.
         split: which clips to use.
+        own_caption_share: probability that a window of one clip is told by a caption of the clip's own.
     """
 
     def __init__(
@@ -120,8 +121,10 @@ class WindowBuilder:
         captioner: Captioner,
         policy: WindowPolicy,
         split: str = "train",
+        own_caption_share: float = OWN_CAPTION_SHARE,
     ) -> None:
         self.clips, self.cache, self.captioner, self.policy = clips, cache, captioner, policy
+        self.own_caption_share = own_caption_share
         self.by_label: dict[str, list[int]] = {}
         for index, clip in enumerate(clips):
             if clip.split == split and cache.length(index) > 0:
@@ -160,7 +163,8 @@ class WindowBuilder:
         """
         samples, used = self._assemble(round(seconds * self.policy.sample_rate), label, rng)
         own = self.clips[used[0]].captions if len(set(used)) == 1 else ()
-        captions = tuple(self.captioner.describe_clip(label, own, rng) for _ in range(num_captions))
+        share = self.own_caption_share
+        captions = tuple(self.captioner.describe_clip(label, own, share, rng) for _ in range(num_captions))
         return Window(self._level(samples, rng), (label,), captions, tuple(self.clips[i].id for i in used))
 
     def build_mixture(

@@ -124,7 +124,7 @@ def training_texts(config: TextEncoderStageConfig, captioner: Captioner, words: 
     rng = default_rng(config.seed)
     labels = sorted(captioner.labels)
     texts = {captioner.caption(label, rng) for label in labels for _ in range(config.captions_per_label)}
-    for _ in range(config.joined_captions):
+    for _ in range(config.joined_captions if len(labels) > 1 else 0):
         first, second = rng.choice(len(labels), 2, replace=False)
         texts.add(captioner.join(labels[first], labels[second], rng.random() < 0.3, rng))
     for name in config.extra_texts:
@@ -140,15 +140,23 @@ class TextEncoderStage:
     Args:
         config: stage settings.
         model: model configuration.
+        captioner: grammar of the captions.
         cache: directory for the teacher's embeddings.
+
+    Raises:
+        ConfigError: no teacher, a grammar without labels, or too little text for the vocabulary.
+        DataError: the teacher or an extra text cannot be read.
     """
 
-    def __init__(self, config: TextEncoderStageConfig, model: ModelConfig, cache: Path) -> None:
+    def __init__(
+        self, config: TextEncoderStageConfig, model: ModelConfig, captioner: Captioner, cache: Path
+    ) -> None:
         if not config.teacher:
             raise ConfigError("text encoder stage: give text_encoder.teacher, the directory of the teacher")
+        if not captioner.labels:
+            raise ConfigError("text encoder stage: the grammar of data.captions has no labels")
         directory = Path(config.teacher)
-        self.config, self.model = config, model
-        self.captioner = Captioner.from_package()
+        self.config, self.model, self.captioner = config, model, captioner
         self.teacher = Teacher(directory, model.text_encoder.heads)
         words = vocabulary_words(directory)
         self.texts = training_texts(config, self.captioner, words)
@@ -237,12 +245,18 @@ class TextEncoderStage:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Cosine to the teacher and nearest-label accuracy on the paraphrase suite, student beside teacher."""
+        """Cosine to the teacher and nearest-label accuracy on the paraphrase suite, student beside teacher.
+
+        Of a grammar whose labels the suite does not ask for, the cosine on a caption of each alone.
+        """
         suite = [(label, prompt) for label, prompt in paraphrase_prompts() if label in self.captioner.labels]
         rng = default_rng(0)
         misspelt = [(label, misspell(prompt, rng)) for label, prompt in suite]
         figures: dict[str, float] = {}
         student, teacher = student_encode(self.student, self.tokenizer), teacher_encode(self.teacher)
+        if not suite:
+            captions = [self.captioner.caption(label, rng) for label in sorted(self.captioner.labels)]
+            return {"cosine": float((student(captions) * teacher(captions)).sum(-1).mean())}
         embedded = {}
         for name, encode in (("student", student), ("teacher", teacher)):
             found = retrieve(encode, self.captioner, suite)
