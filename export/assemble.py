@@ -19,6 +19,7 @@ from export.bundle_text import BundleText
 from export.description import check_description, describe_bundle
 from export.golden import archive, golden_arrays, golden_frames
 from export.recipe import ExportRecipe, check_quantizations
+from export.temporary import own_temporary_folder
 from export.variant import ExportSource, VariantExporter, exporter_of
 from export.wrappers import ModelParts, stage_graphs
 from quantization.calibration import CalibrationList, read_calibration
@@ -85,13 +86,14 @@ def export_bundle(
         exporters[variant.target].check(variant)
     entries: dict[str, Variant] = {}
     recipes, tools = {"export": config_digest(recipe)}, {"torch"}
-    for variant in recipe.variants:
-        report(f"{variant.name}: starting")
-        made = exporters[variant.target].export(variant)
-        entries[variant.name] = in_parts(made.entry, max_file_bytes, report)
-        files |= made.files
-        recipes |= made.recipes
-        tools |= set(made.tools)
+    with own_temporary_folder():
+        for variant in recipe.variants:
+            report(f"{variant.name}: starting")
+            made = exporters[variant.target].export(variant)
+            entries[variant.name] = in_parts(made.entry, max_file_bytes, report)
+            files |= made.files
+            recipes |= made.recipes
+            tools |= set(made.tools)
     files["golden.npz"] = archive(source.golden)
     provenance = Provenance(
         commit=text.commit,

@@ -13,7 +13,6 @@ import numpy as np
 import onnx
 import onnx.helper
 import onnx.numpy_helper
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 
@@ -34,7 +33,7 @@ from export.variant import (
     stage_file,
 )
 from export.wrappers import StageGraph, stage_graphs
-from quantization.calibration import CalibrationSound, GraphModel, stage_inputs
+from quantization.calibration import CalibrationSound, GraphModel, open_session, stage_inputs
 from quantization.module_layers import helpers_of, module_layers
 from quantization.onnx_stage import plan, plan_layers, quantize_onnx
 
@@ -150,10 +149,7 @@ class OnnxExporter:
 
 
 def _run(stage: str, model: bytes, inputs: Arrays) -> NDArray[Any]:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    output: NDArray[Any] = session.run([MAIN_OUTPUT[stage]], inputs)[0]
+    output: NDArray[Any] = open_session(model).run([MAIN_OUTPUT[stage]], inputs)[0]
     return output
 
 

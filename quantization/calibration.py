@@ -304,6 +304,7 @@ def activation_ranges(
 
 def open_session(model: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
     """A graph in ONNX Runtime on the CPU."""
+    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edge_tta.bundle.canonical import MAX_MANIFEST_BYTES, parse_document
@@ -49,7 +49,8 @@ def write_bundle(target: Path, manifest: Manifest, files: Mapping[str, bytes]) -
     try:
         sweep(target)
         _refuse_others(target)
-        part = _part_of(target)
+        part, aside = _part_of(target), target.with_name(f".{target.name}.old-{os.getpid()}")
+        missing = [parent for parent in target.parents if not parent.exists()]
         try:
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
@@ -62,9 +63,9 @@ def write_bundle(target: Path, manifest: Manifest, files: Mapping[str, bytes]) -
             for directory in {path.parent for path in part.rglob("*")}:
                 sync_directory(directory)
             Bundle.open(part)
-            _exchange(part, target)
+            _exchange(part, target, aside)
         finally:
-            shutil.rmtree(part, ignore_errors=True)
+            _tidy(part, target, aside, missing)
     except OSError as error:
         raise OutputError(f"cannot write bundle {target}: {error.strerror or error}") from error
     return Bundle.open(target, verify=False)
@@ -144,19 +145,30 @@ def _is_running(process: int) -> bool:
     return True
 
 
-def _exchange(part: Path, target: Path) -> None:
+def _exchange(part: Path, target: Path, aside: Path) -> None:
     """Put ``part`` in the place of ``target``; killed in between, the old bundle is aside for ``sweep`` to find."""
-    old = target.with_name(f".{target.name}.old-{os.getpid()}")
-    if target.exists():
-        os.replace(target, old)
     try:
+        if target.exists():
+            os.replace(target, aside)
         os.replace(part, target)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.replace(old, target)
+    except BaseException:
+        # Interrupts too: whoever stops a writer is left with what was there before.
+        if not target.exists():
+            with contextlib.suppress(OSError):
+                os.replace(aside, target)
         raise
     sync_directory(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
+
+
+def _tidy(part: Path, target: Path, aside: Path, missing: Sequence[Path]) -> None:
+    """Remove what is left of writing a bundle, done or not; of the folders made for it those that stay empty."""
+    shutil.rmtree(part, ignore_errors=True)
+    if target.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        return
+    for parent in missing:
+        with contextlib.suppress(OSError):
+            parent.rmdir()
 
 
 def _write(path: Path, content: bytes | memoryview) -> None:

@@ -128,6 +128,53 @@ def test_signals_leave_nothing_behind(
     assert min(sizes) > 12 * 44100 * 2  # every file is whole
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code", "words"), [(signal.SIGINT, 130, b"cancelled"), (signal.SIGTERM, 143, b"terminated")]
+)
+def test_a_stopped_export_leaves_nothing_behind(
+    tmp_path: Path, number: signal.Signals, code: int, words: bytes
+) -> None:
+    pytest.importorskip("torch")
+    from edge_tta.model.checkpoint import save_part
+    from export.tiny import tiny_checkpoint
+
+    tiny, folder, temporary = tiny_checkpoint(), tmp_path / "tiny", tmp_path / "temporary"
+    temporary.mkdir()
+    for part in ("text_encoder", "generator", "codec"):
+        save_part(folder, tiny.config, part, getattr(tiny, part))
+    (folder / "tokenizer.model").write_bytes(tiny.tokenizer or b"")
+    shipped = ROOT / "checkpoints" / "edge-10m"
+    for name in ("bundle.toml", "MODEL_CARD.md", "ATTRIBUTIONS.csv"):
+        (folder / name).write_bytes((shipped / name).read_bytes())
+
+    def left() -> list[Path]:
+        # ONNX Runtime leaves its mark wherever it is imported.
+        return sorted(path for path in tmp_path.rglob("*") if path.name != ".ses")
+
+    before = left()
+    process = subprocess.Popen(
+        [*COMMAND, "export", "tiny", "--precision", "fp32", "-o", "new/bundle"],
+        cwd=tmp_path,
+        env=ENVIRONMENT | {"TMPDIR": str(temporary)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+    )
+    assert process.stderr is not None
+    try:
+        told = next(line for line in process.stderr if b"exporting generator" in line)
+        time.sleep(0.5)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=120)
+    finally:
+        process.kill()
+        process.wait()
+    assert told and process.returncode == code, stderr
+    assert stderr.splitlines()[-1] == b"edge-tta: " + words
+    assert left() == before
+
+
 SIGNALLED_IN_A_FINALIZER = """
 import os, sys, time
 from edge_tta.cli.start import main

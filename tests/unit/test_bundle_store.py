@@ -311,6 +311,50 @@ def test_a_rename_that_fails_puts_the_older_bundle_back(
     assert tree(tmp_path / "a") == tree(TINY) and os.listdir(tmp_path) == ["a"]
 
 
+@pytest.mark.parametrize(
+    ("moment", "older"),
+    [
+        ("a file", True),
+        ("a file", False),
+        ("the manifest", True),
+        ("the manifest", False),
+        ("moving aside", True),
+        ("moved aside", True),
+        ("taking its place", True),
+        ("taking its place", False),
+    ],
+)
+def test_an_interrupted_writer_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, older: bool
+) -> None:
+    manifest, contents = parts()
+    target = tmp_path / "new" / "folder" / "a"
+    if older:
+        write_bundle(target, manifest, contents)
+    before = sorted(tmp_path.rglob("*"))
+    write, replace = assemble._write, os.replace
+
+    def stopped_write(path: Path, content: bytes) -> None:
+        write(path, content)
+        if path.name == {"a file": "decoder.onnx", "the manifest": MANIFEST_NAME}.get(moment):
+            raise KeyboardInterrupt
+
+    def stopped_replace(source: Path, goal: Path) -> None:
+        aside = ".old-" in Path(goal).name
+        if moment == ("moving aside" if aside else "taking its place") and ".old-" not in Path(source).name:
+            raise KeyboardInterrupt
+        replace(source, goal)
+        if aside and moment == "moved aside":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(assemble, "_write", stopped_write)
+    monkeypatch.setattr(os, "replace", stopped_replace)
+    with pytest.raises(KeyboardInterrupt):
+        write_bundle(target, manifest.model_copy(update={"version": "2.0.0"}), contents)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert not older or tree(target) == tree(TINY)
+
+
 def dead_process() -> int:
     """Number of a process that has ended."""
     process = subprocess.Popen([sys.executable, "-c", ""])

@@ -110,6 +110,14 @@ def test_stages_are_given_what_the_runtime_gives_them() -> None:
     assert np.corrcoef(left, right)[0, 1] > 0.9999
 
 
+def test_no_session_tells_anyone_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime's telemetry is on until it is turned off, which the runtime does too."""
+    turned_off: list[bool] = []
+    monkeypatch.setattr("onnxruntime.disable_telemetry_events", lambda: turned_off.append(True))
+    float_model()
+    assert len(turned_off) == 3
+
+
 def test_ranges_are_those_of_every_input() -> None:
     node = helper.make_node("Mul", ["x", "x"], ["y"]), helper.make_node("Neg", ["y"], ["z"])
     ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in ("x", "z")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -232,3 +233,39 @@ def test_files_so_small_that_no_graph_fits(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(export.assemble, "MAX_PARTS", 1)
     message = "the largest graph of ort-fp32 has at least .* more than 1 parts of 4096; allow files of 1 MiB or more"
     refused(tmp_path, ConfigError, message, max_file_bytes=4096)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("moment", ["export_onnx", "write_bundle"])
+def test_an_export_that_is_stopped_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, error: type[BaseException]
+) -> None:
+    """Neither at its output, nor of the temporary files that tools leave when they are stopped."""
+    bundle = Bundle.open(TINY)
+    graphs = {stage: bundle.read(bundle.variants["ort-fp32"].stages[stage]) for stage in STAGES}
+    temporary, text = tmp_path / "temporary", texts(tmp_path / "checkpoint")
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    made: list[Path] = []
+
+    def tool(_: object) -> bytes:
+        made.append(Path(tempfile.mkdtemp()) / "model")
+        made[-1].write_bytes(b"left behind")
+        if moment == "export_onnx" and len(made) == 2:
+            raise error
+        return graphs[STAGES[len(made) - 1]]
+
+    def full_disk(path: Path, content: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content[:10])
+        raise error
+
+    monkeypatch.setattr(export.to_onnx, "export_onnx", tool)
+    if moment == "write_bundle":
+        monkeypatch.setattr("edge_tta.bundle.assemble._write", full_disk)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(error):
+        export_bundle(tiny_checkpoint(), tmp_path / "new" / "bundle", text, ExportRecipe("test", (FLOATS,)))
+    assert len(made) == (2 if moment == "export_onnx" else 3)
+    assert all(temporary in path.parents for path in made)
+    assert sorted(tmp_path.rglob("*")) == before and tempfile.tempdir == str(temporary)
