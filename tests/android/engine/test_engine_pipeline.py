@@ -141,6 +141,7 @@ def same_sound(engine: Engine, root: Path, request: dict[str, Any], gain: float 
             "steps": 2,
         },
         {"prompt": "wind 1+1 (-6 dB)", "seconds": 0.5},
+        {"prompt": "wind + 雨の \"音\" 'の' \\ 雨の音 (3 dB)", "seconds": 0.5},
     ],
 )
 def test_sounds_are_those_of_python(

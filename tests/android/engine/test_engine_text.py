@@ -14,6 +14,7 @@ import pytest
 from engine_process import Engine, EngineError
 
 from edge_tta.errors import RequestError
+from edge_tta.runtime.request import GenerationRequest
 from edge_tta.text import MAX_PROMPT_BYTES, Tokenizer
 
 pytestmark = pytest.mark.slow
@@ -147,6 +148,48 @@ def test_every_character_has_the_ids_of_python(engine: Engine, characters: list[
 def test_edges_of_text(engine: Engine, prompt: str) -> None:
     compare(engine, SHIPPED, 64, [prompt])
     compare(engine, TINY, 16, [prompt])
+
+
+def compare_layers(engine: Engine, prompts: list[str]) -> int:
+    """Both name the same sounds and levels of every prompt, or refuse it alike; how many name several."""
+    several = 0
+    for prompt, answer in zip(prompts, engine("layers", prompts=prompts), strict=True):
+        expected: Any
+        try:
+            expected = [[layer.prompt, layer.level_db] for layer in GenerationRequest(prompt).layers]
+            several += len(expected) > 1
+        except RequestError as error:
+            expected = {"error": "RequestException", "message": str(error)}
+        assert answer == expected, ascii(prompt[:200])
+    return several
+
+
+def test_sounds_of_a_prompt_are_those_of_python(engine: Engine) -> None:
+    named = [
+        "rain on a tin roof + distant  thunder", "Rain\t+\nthunder (-6 dB)", "rain\u2028+\u3000wind\x85+\x1cdogs",
+        "rain (+2.5DB) \uff0b thunder (\u22123 dB)", "rain (\u22126db) + a \ufe62 b (\uff0d6 \uff24\uff22)",
+        "a + b + c (40 dB) + d (-40 dB)", "a (0.125 dB) + b (-0 dB)", "a (007.5 dB) + b", "\"wind\" + 'rain'",
+        "rain (soft) + wind (6 dB) outside", "a(-6 dB) + b (6  dB)", "a (6.1234 dB) + b (6. dB)", "a (\u0666 dB) + b",
+        "(-6 dB) (3 dB) + b", "a (-6 dB) (3 dB) + b (+-6 dB)", "a \u200b+\u200b b", "\u96e8 + \u0130 (\uff16\u33c8)",
+    ]  # fmt: skip
+    assert compare_layers(engine, named) == len(named)
+    alone = ["Rain on a tin roof", "rain (-6 dB)", "1+1 voices saying c++", "a +b", "a+ b", "\ufdfa" * 1000]
+    refused = [
+        "rain +", "+ rain", "+", "rain + + wind", "rain + (-6 dB)", "(6 dB) + rain", "rain + !", "! (6 dB) + rain",
+        "a + b + c + d + e", "a + b + c + d +", "rain + wind (40.5 dB)", "rain + wind (-999 dB)", "a (40.001db) + b",
+        "a (\u221240.125 dB) + (6 dB)", "a (999.999 dB) + b", "a (123.456 dB) + b", "\ufdfa" * 1000 + " + b", "",
+    ]  # fmt: skip
+    assert compare_layers(engine, alone + refused) == 0
+
+
+def test_sounds_of_random_prompts_are_those_of_python(engine: Engine) -> None:
+    draw = random.Random(17)
+    pieces = [
+        " ", " ", "+", " + ", "\uff0b", "a", "Rain", "\u96e8", "!", "(", ")", " (", "-", "\u2212", ".", "db",
+        " (-6 dB)", " (\u22123.5dB)", " (+40 dB)", " (41 dB)", " dB)", "6", "40.5", "\u0666", "\u200b", "\t",
+    ]  # fmt: skip
+    prompts = ["".join(draw.choices(pieces, k=draw.randrange(1, 16))) for _ in range(6000)]
+    assert compare_layers(engine, prompts) > 500
 
 
 def trained(folder: Path, **options: Any) -> Path:

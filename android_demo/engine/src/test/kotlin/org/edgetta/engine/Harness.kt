@@ -31,6 +31,9 @@ private fun answer(name: String, arguments: Arguments): Any? = when (name) {
         Numbers.general(Double.fromBits(it.toULong(16).toLong()), arguments.int("digits"))
     }
     "tokenize" -> tokenize(arguments)
+    "layers" -> arguments.texts("prompts").map { prompt ->
+        orRefusal { GenerationRequest(prompt).layers.map { listOf(it.prompt, it.levelDb) } }
+    }
     "noise" -> packed(Noise.gaussian(arguments.long("seed"), arguments.int("count"), arguments.long("stream")))
     "grid" -> Sampler.pingPongGrid(arguments.int("steps")).map { it.toRawBits().toULong().toString(16) }
     "sample" -> sample(arguments)
@@ -74,13 +77,17 @@ private fun assigned(): List<List<Int>> {
 private fun tokenize(arguments: Arguments): List<Any?> {
     val tokenizer = Tokenizer(File(arguments.text("model")).readBytes(), arguments.int("max_tokens"))
     return arguments.texts("prompts").map { prompt ->
-        try {
+        orRefusal {
             val found = tokenizer.encode(prompt)
             mapOf("ids" to found.ids.toList(), "dropped" to found.dropped, "text" to found.text)
-        } catch (error: EdgeTtaException) {
-            mapOf("error" to error.javaClass.simpleName, "message" to error.message)
         }
     }
+}
+
+private fun orRefusal(answer: () -> Any?): Any? = try {
+    answer()
+} catch (error: EdgeTtaException) {
+    mapOf("error" to error.javaClass.simpleName, "message" to error.message)
 }
 
 private fun sample(arguments: Arguments): Map<String, Any?> {
