@@ -124,6 +124,11 @@ def is_permissive(licence: str) -> bool:
     return name.startswith(PERMISSIVE_LICENCES)
 
 
+def is_known_licence(licence: str) -> bool:
+    """Whether a licence is permissive, or not permissive and of Creative Commons: of others nothing is known."""
+    return is_permissive(licence) or licence_name(licence).lower().startswith(("cc-", "cc "))
+
+
 def read_metadata_csv(folder: Path) -> list[Clip]:
     """Read a folder with a ``metadata.csv``: columns ``file`` and ``label``, ``word`` or ``caption``, others optional.
 

@@ -11,6 +11,7 @@ import typer
 from edge_tta.cli.options import Quiet
 
 if TYPE_CHECKING:
+    from edge_tta.train.data_summary import DataSummary
     from edge_tta.train.progress import Progress as LoopProgress
 
 
@@ -24,7 +25,10 @@ def train(
         Path | None, typer.Option("--output", "-o", help="Folder of the run; runs/NAME by default.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the recipe and count parameters, train nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Check recipe and data, say what would be learnt from, train nothing."
+        ),
     ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
     quiet: Quiet = False,
@@ -37,7 +41,7 @@ def train(
     from edge_tta.train.processes import is_main_process
     from edge_tta.train.run import run_recipe
 
-    with _Display(quiet or dry_run or not is_main_process()) as display:
+    with _Display(quiet or not is_main_process(), say_data=not dry_run) as display:
         outcome = run_recipe(
             recipe,
             list(overrides or []),
@@ -46,6 +50,7 @@ def train(
             dry_run,
             on_progress=display.on_progress,
             on_preparation=display.on_preparation,
+            on_data=display.on_data,
         )
     if not is_main_process():
         return
@@ -53,8 +58,11 @@ def train(
         say_json({"schema": "train/1", **outcome})
     else:
         for name, value in outcome.items():
-            if value is not None:
+            if value is not None and name != "data":
                 say(f"{name:14s} {value}")
+        if dry_run:
+            for line in display.data:
+                say(line)
     if not dry_run and not outcome["finished"]:
         note(f"edge-tta: stopped at step {outcome['step']}; the same command with --resume goes on")
         # As a process that the signal had ended; another rank's signal is told to all as one to terminate.
@@ -64,7 +72,7 @@ def train(
 class _Display:
     """A progress bar with the time that is left, and the newest figures, on standard error."""
 
-    def __init__(self, quiet: bool) -> None:
+    def __init__(self, quiet: bool, say_data: bool) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -76,6 +84,9 @@ class _Display:
         )
         self._bars = Progress(*columns, console=Console(stderr=True), disable=quiet)
         self._tasks: dict[str, Any] = {}
+        self._say_data = say_data and not quiet
+        self.data: list[str] = []
+        """What is learnt from, by lines."""
 
     def __enter__(self) -> _Display:
         self._bars.start()
@@ -83,6 +94,12 @@ class _Display:
 
     def __exit__(self, *exception: object) -> None:
         self._bars.stop()
+
+    def on_data(self, data: DataSummary) -> None:
+        """What is learnt from; said above the bars."""
+        self.data = [f"{name:14s} {text}" for name, text in data.lines()]
+        for line in self.data if self._say_data else ():
+            self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def on_preparation(self, what: str, done: int, total: int) -> None:
         """Decoding and encoding of data."""

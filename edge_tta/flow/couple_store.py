@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.random import default_rng
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Generator, Tensor, nn
 
@@ -132,6 +132,21 @@ def read_couple_shard(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not whole:
         raise DataError(f"{path}: its digest does not match, the file is damaged; build it again")
     return tensors, document
+
+
+def read_couple_records(path: Path) -> list[dict[str, Any]]:
+    """Caption and seconds of each couple of a shard, without reading its tensors: whether they are whole is not known.
+
+    Raises:
+        DataError: the file is missing, damaged, or no shard of couples.
+    """
+    try:
+        with safe_open(path, framework="pt") as shard:
+            document = json.loads(bytes(shard.get_tensor("document").numpy()))
+        records: list[dict[str, Any]] = document["records"]
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: no shard of couples ({error}); build it again") from error
+    return records
 
 
 class CoupleSet:

@@ -45,6 +45,18 @@ def origin_of(codec: Codec, text: TextConditioner) -> dict[str, str]:
     return {CODEC: latents_of(codec), TEXT_ENCODER: text.digest}
 
 
+def couple_shards(folder: Path) -> list[Path]:
+    """Shards that ``edge-tta couples`` left in a folder.
+
+    Raises:
+        DataError: none.
+    """
+    shards = sorted(folder.glob(SHARD_PATTERN))
+    if not shards:
+        raise DataError(f"{folder}: holds no couples; make them with edge-tta couples")
+    return shards
+
+
 @dataclass(frozen=True)
 class CoupleBatch:
     """Couples of equal length with the condition they were made for."""
@@ -69,9 +81,7 @@ class CoupleData(CaptionFeatures):
 
     def __init__(self, folder: Path, origin: Mapping[str, str]) -> None:
         super().__init__()
-        shards = sorted(folder.glob(SHARD_PATTERN))
-        if not shards:
-            raise DataError(f"{folder}: holds no couples; make them with edge-tta couples")
+        shards = couple_shards(folder)
         self.stored = CoupleSet(shards)
         self.digest = dict_digest({"documents": self.stored.documents})
         """SHA-256 of what the couples are and were made with."""

@@ -12,7 +12,7 @@ import numpy as np
 from edge_tta.config import dict_digest, to_dict
 from edge_tta.errors import ConfigError
 from edge_tta.flow.couples import Anchoring, Simulation
-from edge_tta.train.clips import read_catalog
+from edge_tta.train.clips import choose_clips
 from edge_tta.train.data.windows import WindowPolicy
 from edge_tta.train.public_text import PublicTextConfig
 from edge_tta.train.recipes import Recipe
@@ -80,7 +80,7 @@ def plan_of_recipe(recipe: Recipe) -> CouplePlan:
     labels: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
     if recipe.data.folder:
-        clips = [clip for clip in read_catalog(recipe.data) if clip.split == "train"]
+        clips = [clip for clip in choose_clips(recipe.data).clips if clip.split == "train"]
         names, counts = np.unique([clip.label for clip in clips], return_counts=True)
         # As often as training windows show them.
         labels, weights = tuple(names.tolist()), tuple(np.sqrt(counts).tolist())

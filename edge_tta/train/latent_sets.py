@@ -140,16 +140,30 @@ def _source(folder: Path) -> str:
     return source
 
 
-def _brought(folder: Path, codec: Codec, splits: tuple[str, ...]) -> list[list[Path]]:
-    """All shards of each split in a folder that was made elsewhere."""
+def brought_latents(folder: Path, splits: tuple[str, ...]) -> tuple[dict[str, str], list[list[Path]]]:
+    """What a folder of latents that was made elsewhere says of its origin, and all its shards of each split.
+
+    Raises:
+        ConfigError: it does not say.
+        DataError: what it says is damaged, or the first split has no shards.
+    """
     try:
         origin = json.loads((folder / ORIGIN).read_text(encoding="utf-8"))
-        made_by = origin["codec"]
+        told = {"codec": str(origin["codec"]), **({"data": str(origin["data"])} if "data" in origin else {})}
     except OSError as error:
         raise ConfigError(f"data.latents: {folder} has no {ORIGIN} ({error.strerror or error})") from error
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder / ORIGIN}: damaged ({error})") from error
-    if made_by != latent_digest(codec):
+    found = [sorted(folder.glob(f"{split}-*.npz")) for split in splits]
+    if not found[0]:
+        raise DataError(f"{folder}: no shards of the {splits[0]} split")
+    return told, found
+
+
+def _brought(folder: Path, codec: Codec, splits: tuple[str, ...]) -> list[list[Path]]:
+    """All shards of each split in a folder that was made elsewhere, by this codec."""
+    origin, found = brought_latents(folder, splits)
+    if origin["codec"] != latent_digest(codec):
         raise DataError(f"{folder}: these latents were made by another codec")
     if "data" not in origin:
         logger.warning(
@@ -157,7 +171,4 @@ def _brought(folder: Path, codec: Codec, splits: tuple[str, ...]) -> list[list[P
             "windows that are cut keep the whole caption",
             folder,
         )
-    found = [sorted(folder.glob(f"{split}-*.npz")) for split in splits]
-    if not found[0]:
-        raise DataError(f"{folder}: no shards of the {splits[0]} split")
     return found

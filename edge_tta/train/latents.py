@@ -89,6 +89,23 @@ def windows_in(shard: Path) -> int:
     return len(_read(shard, "lengths")[0])
 
 
+def seconds_in(shard: Path) -> list[float]:
+    """Length of every window of a shard.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return [record["seconds"] for record in _records(shard, _read(shard, "records")[0])]
+
+
+def _records(shard: Path, stored: NDArray[Any]) -> list[dict[str, Any]]:
+    try:
+        records: list[dict[str, Any]] = json.loads(bytes(stored).decode())
+    except ValueError as error:
+        raise DataError(f"{shard}: damaged records ({error})") from error
+    return records
+
+
 def _read(shard: Path, *names: str) -> list[NDArray[Any]]:
     """Arrays of a shard."""
     try:
@@ -140,15 +157,13 @@ class LatentSet(CaptionFeatures):
             raise DataError("no latent shards; build them first")
         self.audio, self.mean, self.std = model.audio, latent_mean, latent_std
         self.stack = model.codec.stack
-        pieces, lengths, self.records = [], [], []
+        pieces, lengths = [], []
+        self.records: list[dict[str, Any]] = []
         for shard in shards:
             values, own, records = _read(shard, "latents", "lengths", "records")
             pieces.append(values)
             lengths.append(own)
-            try:
-                self.records += json.loads(bytes(records).decode())
-            except ValueError as error:
-                raise DataError(f"{shard}: damaged records ({error})") from error
+            self.records += _records(shard, records)
         self.latents = np.concatenate(pieces)
         self.lengths, self.records = np.concatenate(lengths)[:count], self.records[:count]
         self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])

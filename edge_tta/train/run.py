@@ -18,11 +18,12 @@ from edge_tta.train.checkpoint import newest_plain_values
 from edge_tta.train.clips import Report, decoded_clips
 from edge_tta.train.couple_data import CoupleData, origin_of
 from edge_tta.train.data.captions import Captioner
+from edge_tta.train.data_summary import DataSummary, summarise
 from edge_tta.train.definition import Definition
 from edge_tta.train.frozen import FrozenParts, load_frozen
 from edge_tta.train.latent_sets import encode_captions, latent_sets
 from edge_tta.train.loop import Trainer
-from edge_tta.train.processes import Processes
+from edge_tta.train.processes import Processes, is_main_process
 from edge_tta.train.progress import Progress
 from edge_tta.train.public_text import with_public_text
 from edge_tta.train.recipes import Recipe, load_recipe
@@ -127,10 +128,12 @@ def describe(recipe: Recipe, model: ModelConfig) -> dict[str, Any]:
     return figures
 
 
-def _open_run(directory: Path, recipe: Recipe) -> Scalars:
-    """A run's directory with its recipe, and its scalars."""
+def _open_run(directory: Path, recipe: Recipe, data: DataSummary | None) -> Scalars:
+    """A run's directory with its recipe and what it learns from, and its scalars."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "recipe.json").write_text(json.dumps(to_dict(recipe), indent=1) + "\n", encoding="utf-8")
+    records = {"recipe": to_dict(recipe), **({} if data is None else {"data": data.plain()})}
+    for name, plain in records.items():
+        (directory / f"{name}.json").write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
     return Scalars(directory / "tensorboard")
 
 
@@ -142,6 +145,7 @@ def run_recipe(
     dry_run: bool = False,
     on_progress: Callable[[Progress], Any] | None = None,
     on_preparation: Report | None = None,
+    on_data: Callable[[DataSummary], Any] | None = None,
 ) -> dict[str, Any]:
     """Train what a recipe describes and write it into the recipe's model checkpoint.
 
@@ -153,12 +157,14 @@ def run_recipe(
         overrides: "key=value" strings.
         resume: go on from the newest checkpoint of the run, if there is one.
         output: run directory; "runs/NAME" if None.
-        dry_run: check the recipe and count parameters only.
+        dry_run: check the recipe, count parameters and open the data only.
         on_progress: told about the loop, in the main process.
-        on_preparation: told (what, done, total) while data are decoded and encoded, in the main process.
+        on_preparation: told (what, done, total) while data are opened, decoded and encoded, in the main process.
+        on_data: told what is learnt from before anything is decoded, in the main process; not where a recipe that is
+            not run yet names no data.
 
     Returns:
-        What was trained and where it is.
+        What was trained, from what, and where it is.
 
     Raises:
         ConfigError, DataError, TrainingError: one line each.
@@ -166,7 +172,17 @@ def run_recipe(
     settings = load_recipe(recipe, overrides)
     model = model_of(settings)
     figures = describe(settings, model)
+    tell = on_preparation if on_preparation is not None and is_main_process() else (lambda *_: None)
+
+    def look_at_data() -> DataSummary | None:
+        data = summarise(settings, tell)
+        figures["data"] = None if data is None else data.plain()
+        if data is not None and on_data is not None:
+            on_data(data)
+        return data
+
     if dry_run:
+        look_at_data()
         return figures
     if settings.part is not None:
         require_model(Path(settings.checkpoint), model)
@@ -180,9 +196,9 @@ def run_recipe(
         # Before data are prepared for settings that are refused.
         Definition(settings.settings()).require_settings(stored, directory)
     processes = Processes(settings.loop.device)
-    tell = on_preparation if on_preparation is not None and processes.is_main else (lambda *_: None)
     # The others find decoded clips, latents and text features in the cache.
     with processes.main_first():
+        data = look_at_data() if processes.is_main else None
         stage = build_stage(settings, model, tell)
     scalars: Scalars | None = None
 
@@ -197,7 +213,7 @@ def run_recipe(
         if resume and trainer.resume():
             logger.info("resumed at step %d", trainer.step)
         # Not before: a run of another recipe that is refused keeps its own on record.
-        scalars = _open_run(directory, settings) if processes.is_main else None
+        scalars = _open_run(directory, settings, data) if processes.is_main else None
         trainer.train()
     finally:
         if scalars is not None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_data import write_checkpoint
+from tiny_data import write_checkpoint, write_clips
 from typer.testing import CliRunner
 
 from edge_tta.cli.main import app
@@ -66,6 +66,13 @@ def couples(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """28 couples in shards of 12."""
     folder = tmp_path_factory.mktemp("couples") / "set"
     assert make_couples(plan_of(model), folder, 28, "cpu", shard_couples=12)["made"] == 28
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder_of_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sounds") / "clips"
+    write_clips(folder)
     return folder
 
 
@@ -261,11 +268,28 @@ def test_recipes_train_from_couples_without_clips_or_teacher(
     ]  # fmt: skip
     outcome = run_recipe(recipe, overrides, output=tmp_path / "run")
     assert outcome["finished"]
+    seconds = sum(record["seconds"] for record in data_of(model, couples).stored.records)
+    assert outcome["data"]["training"] == {"couples": 28, "hours": round(seconds / 3600, 4)}
+    assert outcome["data"]["source"] == str(couples) and "validation" not in outcome["data"]
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     losses = [value for line in lines for key, value in line.items() if key.endswith("loss")]
     assert losses and np.isfinite(losses).all()
     start, made = (load_file(folder / "generator.safetensors") for folder in (model, target))
     assert any(not torch.equal(value, start[name]) for name, value in made.items())
+
+
+def test_a_dry_run_looks_for_couples_and_for_clips_to_validate_on(
+    couples: Path, folder_of_clips: Path, tmp_path: Path
+) -> None:
+    settings = ["preset=edge-tiny", f"data.folder={folder_of_clips}"]
+    found = run_recipe("reflow", [*settings, f"generator.couples={couples}"], dry_run=True)["data"]
+    assert found["training"]["couples"] == 28 and found["validation"]["clips"] == 4
+    assert found["left_out"] == {"couples are learnt from in place of clips": 8}
+    with pytest.raises(DataError, match="holds no couples"):
+        run_recipe("reflow", [*settings, f"generator.couples={tmp_path}"], dry_run=True)
+    (tmp_path / "couples-00000.safetensors").write_bytes(b"half")
+    with pytest.raises(DataError, match=r"couples-00000\.safetensors: no shard of couples"):
+        run_recipe("reflow", [*settings, f"generator.couples={tmp_path}"], dry_run=True)
 
 
 def test_couples_are_for_objectives_that_learn_from_them() -> None:

@@ -26,11 +26,10 @@ from edge_tta.catalog import (
 from edge_tta.decode import decode_mono, seconds_of
 from edge_tta.errors import DataError
 from edge_tta.evaluate.clips import load_clip, read_clips
-from edge_tta.train.clips import decoded_clips
+from edge_tta.train.clips import seconds_of_clips
 from edge_tta.train.data.captions import Captioner
 from edge_tta.train.data.clip_cache import ClipCache, load_or_build_clip_cache
 from edge_tta.train.data.windows import WindowBuilder, WindowPolicy
-from edge_tta.train.recipes import DataConfig
 
 RATE = 44100
 
@@ -259,21 +258,21 @@ def test_clip_cache_keeps_the_samples_and_is_built_once(folder: Path) -> None:
     assert len(calls) == 5 and again.length(0) == cache.length(0)
 
 
-def test_clips_that_cannot_be_opened_are_named_together_before_any_is_decoded(folder: Path) -> None:
+def test_clips_that_cannot_be_opened_are_named_together(folder: Path) -> None:
     (folder / "0.wav").write_bytes(b"no sound")
     (folder / "1.wav").unlink()
     soundfile.write(folder / "2.wav", np.zeros(0, np.float32), RATE)
     told: list[tuple[str, int, int]] = []
-    data = DataConfig(folder=str(folder), cache=str(folder / "cache"), permissive_only=False)
     message = (
         r"^3 of 5 clips cannot be used; mend them .*0\.wav: cannot be decoded .*"
         r"1\.wav: is not there; .*2\.wav: holds no audio$"
     )
+    clips = read_metadata_csv(folder)
     with pytest.raises(DataError, match=message) as caught:
-        decoded_clips(data, RATE, lambda *report: told.append(report))
+        seconds_of_clips(clips, lambda *report: told.append(report))
     assert "\n" not in str(caught.value)
     assert told == [("opening clips", number, 5) for number in range(1, 6)]
-    assert not (folder / "cache").exists()
+    assert seconds_of_clips(clips[3:], lambda *_: None) == [2.0, 1.0]
 
 
 def test_clips_that_cannot_be_decoded_are_named_together(folder: Path) -> None:

@@ -21,6 +21,7 @@ from edge_tta.train import latent_sets as sets
 from edge_tta.train.data.captions import Captioner
 from edge_tta.train.data.clip_cache import load_or_build_clip_cache
 from edge_tta.train.data.windows import WindowBuilder, WindowPolicy
+from edge_tta.train.data_summary import summarise
 from edge_tta.train.frozen import load_frozen
 from edge_tta.train.latents import LatentSet, heard, windows_in
 from edge_tta.train.recipes import load_recipe
@@ -181,6 +182,21 @@ def test_latents_of_earlier_releases_are_read_and_damaged_shards_are_one_line(
     shard.write_bytes(shard.read_bytes()[:-40])
     with pytest.raises(DataError, match=r"train-0000\.npz"):
         windows(place, brought)
+
+
+def test_latents_that_are_brought_tell_how_much_they_are(place: Path) -> None:
+    made = windows(place, "data.num_windows=7")
+    (folder,) = (place / "cache").glob("latents-*")
+    found = summarise(load_recipe("flow", [f"data.latents={folder}"]), lambda *_: None)
+    assert found is not None and found.source == str(folder)
+    seconds = sum(record["seconds"] for record in made.records)
+    assert (found.used["training"].count, found.used["training"].unit) == (7, "windows")
+    assert found.used["training"].seconds == pytest.approx(seconds)
+    assert found.used["validation"].count == 3
+    for path in folder.glob("train-*"):
+        path.unlink()
+    with pytest.raises(DataError, match="no shards of the train split"):
+        summarise(load_recipe("flow", [f"data.latents={folder}"]), lambda *_: None)
 
 
 def test_what_a_cut_leaves_is_what_is_told() -> None:

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from edge_tta.errors import ConfigError, DataError
-from edge_tta.train.clips import decoded_clips, read_catalog
+from edge_tta.train.clips import choose_clips, decoded_clips
 from edge_tta.train.data.captions import Captioner
 from edge_tta.train.data.layouts import (
     read_audiocaps,
@@ -109,22 +109,25 @@ def test_esc50(tmp_path: Path) -> None:
         for fold in (1, 5)
     ]
     write_table(tmp_path / "meta" / "esc50.csv", rows)
-    assert [(clip.label, clip.split, clip.permissive) for clip in read_esc50(tmp_path)] == [
+    assert [(clip.label, clip.split, clip.permissive) for clip in read_esc50(tmp_path).clips] == [
         ("crying baby", "train", False),
         ("crying baby", "val", False),
     ]
 
 
 def test_audiocaps_takes_what_is_there_and_gathers_captions(audiocaps: Path) -> None:
-    found = [(clip.id, clip.captions, clip.split, clip.recording) for clip in read_audiocaps(audiocaps)]
+    clips, absent = read_audiocaps(audiocaps)
+    found = [(clip.id, clip.captions, clip.split, clip.recording) for clip in clips]
     assert found == [
         ("1", ("A dog barks",), "train", "abc"),
         ("3", ("Rain falls", "It pours"), "val", "-xy"),
     ]
+    assert absent == 1
 
 
 def test_clotho_knows_splits_and_licences(clotho: Path) -> None:
-    clips = read_clotho(clotho)
+    clips, absent = read_clotho(clotho)
+    assert absent == 2
     assert [(clip.split, clip.licence, clip.permissive) for clip in clips] == [
         ("train", "CC-BY-3.0", True),
         ("train", "CC-BY-NC-3.0", False),
@@ -136,15 +139,15 @@ def test_clotho_knows_splits_and_licences(clotho: Path) -> None:
 
 
 def test_wavcaps_finds_the_audio_of_each_source_and_holds_some_out(wavcaps: Path) -> None:
-    clips = read_wavcaps(wavcaps)
-    assert len(clips) == 122 and not any(clip.permissive for clip in clips)
+    clips, absent = read_wavcaps(wavcaps)
+    assert len(clips) == 122 and absent == 1 and not any(clip.permissive for clip in clips)
     by_id = {clip.id: clip for clip in clips}
     assert by_id["AudioSet_SL/Yabc"].captions == ("Waves break.",)
     assert by_id["SoundBible/7"].path == wavcaps / "SoundBible" / "7.flac"
     assert (by_id["FreeSound/3"].seconds, by_id["FreeSound/3"].attribution) == (0.5, "ann")
     held = {clip.id for clip in clips if clip.split == "val"}
     assert 0 < len(held) < 10
-    assert held == {clip.id for clip in read_wavcaps(wavcaps) if clip.split == "val"}
+    assert held == {clip.id for clip in read_wavcaps(wavcaps).clips if clip.split == "val"}
 
 
 @pytest.mark.parametrize("layout", ["audiocaps", "clotho", "wavcaps"])
@@ -164,18 +167,18 @@ def test_a_recipe_trains_on_every_layout(layout: str, request: pytest.FixtureReq
 def test_what_may_not_be_redistributed_is_left_out_unless_asked_for(audiocaps: Path, tmp_path: Path) -> None:
     data = DataConfig(folder=str(audiocaps), layout="audiocaps", cache=str(tmp_path / "cache"))
     with pytest.raises(DataError, match=r"data\.permissive_only=false"):
-        read_catalog(data)
+        choose_clips(data)
 
 
 def test_of_clotho_the_permissive_clips_are_used(clotho: Path) -> None:
-    assert [clip.id for clip in read_catalog(DataConfig(folder=str(clotho), layout="clotho"))] == [
+    assert [clip.id for clip in choose_clips(DataConfig(folder=str(clotho), layout="clotho")).clips] == [
         "development rain.wav"
     ]
 
 
 def test_unknown_layouts_are_told_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="metadata, esc50, audiocaps, clotho, wavcaps"):
-        read_catalog(DataConfig(folder=str(tmp_path), layout="tar"))
+        choose_clips(DataConfig(folder=str(tmp_path), layout="tar"))
 
 
 @pytest.mark.parametrize(
@@ -189,7 +192,7 @@ def test_unknown_layouts_are_told_the_known_ones(tmp_path: Path) -> None:
 )
 def test_a_folder_of_another_layout_is_refused(tmp_path: Path, layout: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        read_catalog(DataConfig(folder=str(tmp_path), layout=layout))
+        choose_clips(DataConfig(folder=str(tmp_path), layout=layout))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edge_tta.catalog import (
     Clip,
@@ -28,11 +28,20 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 HELD_OUT = 50
 """One recording of this many is held out where a data set has no validation split of its own."""
 
+
+class Listing(NamedTuple):
+    """What a data set names."""
+
+    clips: list[Clip]
+    absent: int = 0
+    """Recordings whose audio is not there."""
+
+
 CLOTHO_SPLITS = {"development": "train", "validation": "val", "evaluation": "test"}
 AUDIOCAPS_SPLITS = ("train", "val", "test")
 
 
-def read_esc50(folder: Path, validation_fold: int = 5) -> list[Clip]:
+def read_esc50(folder: Path, validation_fold: int = 5) -> Listing:
     """Read the ESC-50 layout (Piczak 2015): ``meta/esc50.csv`` and ``audio/``; one fold is validation.
 
     ESC-50 as a whole is CC BY-NC, so its clips count as not permissive here.
@@ -57,10 +66,10 @@ def read_esc50(folder: Path, validation_fold: int = 5) -> list[Clip]:
                 seconds=5.0,
             )
         )
-    return clips
+    return Listing(clips)
 
 
-def read_audiocaps(folder: Path) -> list[Clip]:
+def read_audiocaps(folder: Path) -> Listing:
     """Read the AudioCaps layout (Kim et al. 2019): ``train.csv``, ``val.csv``, ``test.csv`` and ``audio/``.
 
     Tables have the columns audiocap_id, youtube_id, start_time and caption; files are ``YOUTUBEID_START`` and lie
@@ -70,6 +79,7 @@ def read_audiocaps(folder: Path) -> list[Clip]:
         DataError: no table, one that cannot be read, or a row without caption or with a name outside the folder.
     """
     clips: dict[Path, Clip] = {}
+    absent = set[str]()
     for split, path in _tables(folder, "{}.csv", AUDIOCAPS_SPLITS):
         for line, row in read_rows(path, ("audiocap_id", "youtube_id", "start_time", "caption")):
             place = f"{path}:{line}"
@@ -77,6 +87,7 @@ def read_audiocaps(folder: Path) -> list[Clip]:
             stem = f"{row['youtube_id']}_{row['start_time']}"
             file = _found((folder / "audio" / split, folder / "audio"), stem, place)
             if file is None:
+                absent.add(stem)
                 continue
             first = clips.get(file)
             captions = (caption,) if first is None else (*first.captions, caption)
@@ -89,10 +100,10 @@ def read_audiocaps(folder: Path) -> list[Clip]:
                 split=split,
                 recording=row["youtube_id"],
             )
-    return list(clips.values())
+    return Listing(list(clips.values()), len(absent))
 
 
-def read_clotho(folder: Path) -> list[Clip]:
+def read_clotho(folder: Path) -> Listing:
     """Read the Clotho layout (Drossos et al. 2020): ``clotho_captions_SPLIT.csv`` beside the folders ``SPLIT/``.
 
     Splits are development, validation and evaluation. Tables have the columns file_name and caption_1 to caption_5;
@@ -102,7 +113,7 @@ def read_clotho(folder: Path) -> list[Clip]:
         DataError: no table, one that cannot be read, or a row without caption or with a name outside the folder.
     """
     columns = tuple(f"caption_{number}" for number in range(1, 6))
-    clips = []
+    clips, absent = [], 0
     for name, path in _tables(folder, "clotho_captions_{}.csv", CLOTHO_SPLITS):
         origins = _clotho_origins(folder, name)
         for line, row in read_rows(path, ("file_name", *columns)):
@@ -111,6 +122,7 @@ def read_clotho(folder: Path) -> list[Clip]:
             captions = tuple(row[column].strip() for column in columns if row[column].strip())
             _caption(captions[0] if captions else "", place)
             if not file.is_file():
+                absent += 1
                 continue
             origin = origins.get(row["file_name"], {})
             licence = licence_name(origin.get("license", ""))
@@ -129,10 +141,10 @@ def read_clotho(folder: Path) -> list[Clip]:
                     recording=origin.get("sound_id") or row["file_name"],
                 )
             )
-    return clips
+    return Listing(clips, absent)
 
 
-def read_wavcaps(folder: Path) -> list[Clip]:
+def read_wavcaps(folder: Path) -> Listing:
     """Read the WavCaps layout (Mei et al. 2023): ``json_files/SOURCE/*.json`` and the audio of each source.
 
     A JSON file is ``{"data": [{"id", "caption", "duration", ...}]}``. Audio is ``ID.flac`` in ``audio/SOURCE/``,
@@ -144,7 +156,7 @@ def read_wavcaps(folder: Path) -> list[Clip]:
     paths = [path for path in sorted(folder.glob("json_files/*/*.json")) if path.parent.name != "blacklist"]
     if not paths:
         raise DataError(f"{folder}: no json_files/SOURCE/*.json of WavCaps")
-    clips = []
+    clips, absent = [], 0
     for path in paths:
         source = path.parent.name
         folders = (folder / "audio" / source, folder / source, folder / f"{source}_flac")
@@ -157,6 +169,7 @@ def read_wavcaps(folder: Path) -> list[Clip]:
             name = str(entry["id"]).removesuffix(".wav")
             file = _found(folders, name, place)
             if file is None:
+                absent += 1
                 continue
             recording = f"{source}/{name}"
             held = int.from_bytes(hashlib.sha256(recording.encode()).digest()[:4], "big") % HELD_OUT == 0
@@ -175,11 +188,11 @@ def read_wavcaps(folder: Path) -> list[Clip]:
                     seconds=seconds,
                 )
             )
-    return clips
+    return Listing(clips, absent)
 
 
-LAYOUTS: dict[str, Callable[[Path], list[Clip]]] = {
-    "metadata": read_metadata_csv,
+LAYOUTS: dict[str, Callable[[Path], Listing]] = {
+    "metadata": lambda folder: Listing(read_metadata_csv(folder)),
     "esc50": read_esc50,
     "audiocaps": read_audiocaps,
     "clotho": read_clotho,
