@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -74,7 +75,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     options = parser().parse_args(arguments)
     try:
-        {"trial": _trial, "train": _train, "judge": _judge, "report": _report}[options.verb](options)
+        with _bounded(options):
+            {"trial": _trial, "train": _train, "judge": _judge, "report": _report}[options.verb](options)
     except EdgeTTAError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -85,18 +87,17 @@ def _tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _threads(count: int | None) -> None:
-    import torch
+def _bounded(options: argparse.Namespace) -> AbstractContextManager[None]:
+    from edge_tta.evaluate.threads import bounded_threads
 
-    if count is not None:
-        torch.set_num_threads(count)
+    count = getattr(options, "threads", None)
+    return nullcontext() if count is None else bounded_threads(count)
 
 
 def _trial(options: argparse.Namespace) -> None:
     from benchmarks.acceleration.costs import COSTS
     from benchmarks.acceleration.train import try_study
 
-    _threads(options.threads)
     study = load_study(options.study)
     costs = try_study(_workshop(options, study), options.only)
     base = next((cost.seconds_per_step for cost in costs if cost.entry == study.baseline), 0.0)
@@ -116,7 +117,6 @@ def _workshop(options: argparse.Namespace, study: Study) -> Workshop:
 def _train(options: argparse.Namespace) -> None:
     from benchmarks.acceleration.train import train_study
 
-    _threads(options.threads)
     study = load_study(options.study)
     if options.budget_steps is not None:
         study = replace(study, budget=Budget(baseline_steps=options.budget_steps))
@@ -129,7 +129,6 @@ def _train(options: argparse.Namespace) -> None:
 def _judge(options: argparse.Namespace) -> None:
     from benchmarks.acceleration.judge import Bench, Request, judge_study
 
-    _threads(options.threads)
     request = Request(options.seconds, options.clips_per_prompt, options.batch, options.device)
     results = options.results or options.work / RESULTS
     study = load_study(options.study)

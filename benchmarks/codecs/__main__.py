@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from benchmarks.codecs.variants import variants
@@ -41,15 +42,15 @@ def main(arguments: list[str] | None = None) -> int:
         from benchmarks.codecs.costs import measure_costs
         from benchmarks.codecs.report import write_report
         from benchmarks.codecs.study import Order, run_study
+        from edge_tta.evaluate.threads import bounded_threads
 
-        if options.threads is not None:
-            torch.set_num_threads(options.threads)
         order = Order(
             options.data, options.cache, options.tagger, options.work, options.steps, options.precision
         )
         chosen = [variant for variant in variants() if variant.name in options.only]
-        outcomes = run_study(order, chosen, lambda text: print(text, file=sys.stderr, flush=True))
-        return write_report(outcomes, measure_costs(chosen), torch.get_num_threads(), options.output)
+        with nullcontext() if options.threads is None else bounded_threads(options.threads):
+            outcomes = run_study(order, chosen, lambda text: print(text, file=sys.stderr, flush=True))
+            return write_report(outcomes, measure_costs(chosen), torch.get_num_threads(), options.output)
 
     return run("codecs", write)
 

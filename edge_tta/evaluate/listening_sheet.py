@@ -19,7 +19,7 @@ from edge_tta.evaluate.parity_sources import DEFAULT_PROMPTS, open_reference, re
 from edge_tta.files import make_folder, write_file
 from edge_tta.runtime import TextToAudio
 from edge_tta.runtime.backend import LoadedModel, load_variant
-from edge_tta.runtime.pipeline import default_threads
+from edge_tta.runtime.pipeline import checked_threads
 
 CHOICES = (("a", "A"), ("b", "B"), ("same", "I hear no difference"))
 
@@ -87,7 +87,7 @@ def make_listening_test(
     )
     bundle = Bundle.open(source)
     variant = _choose_variant(bundle, options.variant)
-    threads = options.threads or default_threads()
+    threads = checked_threads(options.threads)
     reference, model = open_reference(bundle, options.reference, threads)
     if reference == variant:
         model.backend.close()

@@ -21,6 +21,7 @@ from edge_tta.evaluate.results import SCHEMA, CodecReport, GeneratorReport, Prov
 from edge_tta.evaluate.spectral import FloatArray
 from edge_tta.evaluate.suite import Prompt, read_prompts
 from edge_tta.evaluate.tagger import load_tagger
+from edge_tta.evaluate.threads import bounded_threads
 from edge_tta.evaluate.transient_sheet import write_transient_sheet
 from edge_tta.files import make_folder, write_file
 
@@ -86,7 +87,7 @@ def evaluate_bundle(
         guidance: guidance strength, None for the bundle's own.
         precision: variant of the bundle.
         backend: runtime backend.
-        threads: threads, None for the runtime's choice.
+        threads: threads of the bundle, of the judges and of the matrix library, None for the runtime's choice.
         first_seed: seed of the first clip.
         embedders: further judges, see :func:`edge_tta.evaluate.embedders.open_embedders`.
         write_audio: keep the clips as WAV below ``output_dir / "audio"``.
@@ -99,7 +100,7 @@ def evaluate_bundle(
     """
     from edge_tta.audio import write_audio as write_audio_file
     from edge_tta.bundle import Bundle
-    from edge_tta.runtime.pipeline import TextToAudio
+    from edge_tta.runtime.pipeline import TextToAudio, checked_threads
     from edge_tta.runtime.request import GenerationRequest
 
     if seeds_per_prompt < 1:
@@ -120,7 +121,11 @@ def evaluate_bundle(
     audio_dir = output_dir / "audio"
     make_folder(audio_dir if write_audio else output_dir)
     rate, first = tagger.config.mel.sample_rate, FirstSounds()
-    with TextToAudio.open(opened, backend=backend, precision=precision, threads=threads) as model:
+    threads = checked_threads(threads)
+    with (
+        bounded_threads(threads),
+        TextToAudio.open(opened, backend=backend, precision=precision, threads=threads) as model,
+    ):
 
         def generate(prompt: Prompt, seed: int) -> FloatArray:
             request = GenerationRequest(

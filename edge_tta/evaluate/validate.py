@@ -36,10 +36,11 @@ from edge_tta.evaluate.parity_sources import (
 )
 from edge_tta.evaluate.rendition import RenditionStore
 from edge_tta.evaluate.report import report_json
+from edge_tta.evaluate.threads import bounded_threads
 from edge_tta.files import make_folder, write_file
 from edge_tta.runtime.backend import load_variant
 from edge_tta.runtime.device import describe_device
-from edge_tta.runtime.pipeline import default_threads
+from edge_tta.runtime.pipeline import checked_threads
 
 TOOLS = ("edge-tta", "numpy", "onnxruntime", "torch", "executorch", "coremltools", "pyloudnorm")
 
@@ -82,10 +83,14 @@ def validate_bundle(
                 f"{item.prompt.text!r} names several sounds: stages are compared sound by sound"
             )
     bundle = Bundle.open(source)
-    threads = options.threads or default_threads()
+    threads = checked_threads(options.threads)
     _check_names(bundle, options.variants)
     listeners = find_listeners(options, prompts, bundle.config.audio.sample_rate, np.random.default_rng(0))
-    with _output_folder(output), tempfile.TemporaryDirectory(prefix="edge-tta-validate-") as scratch:
+    with (
+        bounded_threads(threads),
+        _output_folder(output),
+        tempfile.TemporaryDirectory(prefix="edge-tta-validate-") as scratch,
+    ):
         reference_name, model = open_reference(bundle, options.reference, threads)
         try:
             chosen = [name for name in options.variants or sorted(bundle.variants) if name != reference_name]

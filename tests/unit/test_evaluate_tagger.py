@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from threadpoolctl import threadpool_info
 from typer.testing import CliRunner
 
 from edge_tta.audio import Audio
@@ -417,7 +418,7 @@ def test_real_clips_count_by_label_however_many_there_are(tagger, tmp_path):
 
 
 def test_evaluate_bundle_asks_the_runtime_and_writes_its_report(folder, trained, tmp_path, monkeypatch):
-    requests = []
+    requests, pools = [], set()
 
     class Runtime:
         def __enter__(self):
@@ -428,6 +429,7 @@ def test_evaluate_bundle_asks_the_runtime_and_writes_its_report(folder, trained,
 
         def generate(self, request):
             requests.append(request)
+            pools.update(pool["num_threads"] for pool in threadpool_info())
             label = next(label for label in LABELS if label in request.prompt)
             samples = make_sound(label, np.random.default_rng(request.seed), request.seconds)
             return SimpleNamespace(audio=Audio(samples[None], RATE))
@@ -449,10 +451,12 @@ def test_evaluate_bundle_asks_the_runtime_and_writes_its_report(folder, trained,
         seconds=0.5,
         precision="fp32",
         first_seed=100,
+        threads=1,
         write_audio=True,
         write_page=True,
     )
     assert [request.seed for request in requests] == list(range(100, 106))
+    assert pools == {1}, "torch and the matrix library keep to the threads that are asked for"
     assert {request.seconds for request in requests} == {0.5}
     written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert written["provenance"]["subject_digest"] == "0" * 64

@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import torch
 from altered_bundles import alter_bundle
+from threadpoolctl import threadpool_info
 from typer.testing import CliRunner
 
 from edge_tta.bundle import Bundle
@@ -156,6 +157,20 @@ def test_the_same_validation_gives_the_same_bytes(
         validated(bundle, tmp_path / name, prompts, tagger=tagger, reference_clips=clips)
     for name in ("validate.html", "validate.json", "validate.md"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_every_pool_keeps_to_the_threads_that_are_asked_for(
+    toy_bundle: Path, prompts: str, tmp_path: Path
+) -> None:
+    pools: set[int] = set()
+
+    def counting(bundle: Bundle, name: str, threads: int) -> LoadedModel:
+        pools.update(pool["num_threads"] for pool in threadpool_info())
+        return load_variant(bundle, name, threads)
+
+    before = torch.get_num_threads()
+    validated(toy_bundle, tmp_path, prompts, load=counting, threads=1)
+    assert pools == {1} and torch.get_num_threads() == before
 
 
 def test_a_variant_that_cannot_run_here_says_why(toy_bundle: Path, prompts: str, tmp_path: Path) -> None:
