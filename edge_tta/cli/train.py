@@ -89,11 +89,12 @@ class _Display:
         """What is learnt from, by lines."""
 
     def __enter__(self) -> _Display:
-        self._bars.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._bars.stop()
+        # Without a bar there would be an empty line.
+        if self._tasks:
+            self._bars.stop()
 
     def on_data(self, data: DataSummary) -> None:
         """What is learnt from; said above the bars."""
@@ -113,6 +114,8 @@ class _Display:
         self._show("training", progress.step, progress.steps, note)
 
     def _show(self, what: str, done: int, total: int, note: str) -> None:
+        if not self._tasks:
+            self._bars.start()
         if what not in self._tasks:
             self._tasks[what] = self._bars.add_task(what, total=total, note=note)
         self._bars.update(self._tasks[what], completed=done, total=total, note=note)

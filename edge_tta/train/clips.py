@@ -15,8 +15,8 @@ from edge_tta.train.data.clip_cache import ClipCache, load_or_build_clip_cache, 
 from edge_tta.train.data.layouts import LAYOUTS
 from edge_tta.train.recipes import DataConfig
 
-MOST_LICENCES = 8
-"""Licences that a message names."""
+MOST_NAMED = 8
+"""Licences or labels that a message names."""
 UNKNOWN_LICENCE = "licence not known"
 """Why a clip is left out of whose licence nothing is known."""
 
@@ -56,7 +56,7 @@ def choose_clips(config: DataConfig) -> Choice:
     refused = Counter(clip.licence for clip in wide if config.permissive_only and not clip.permissive)
     if not chosen:
         raise DataError(
-            f"{config.folder}: no clip has a permissive licence ({told_licences(refused)}); "
+            f"{config.folder}: no clip has a permissive licence ({told_counts(refused)}); "
             "data.permissive_only=false takes them all"
         )
     unknown = {text: count for text, count in refused.most_common() if text and not is_known_licence(text)}
@@ -70,11 +70,11 @@ def choose_clips(config: DataConfig) -> Choice:
     return Choice(chosen, {reason: count for reason, count in reasons.items() if count}, unknown)
 
 
-def told_licences(counts: Mapping[str, int]) -> str:
-    """Texts of licences and how many clips have each, the most frequent first."""
+def told_counts(counts: Mapping[str, int]) -> str:
+    """Texts of licences, or labels, and how many clips have each, the most frequent first."""
     ordered = sorted(counts.items(), key=lambda item: -item[1])
-    named = [f"{text!r} {count}" if text else f"none {count}" for text, count in ordered[:MOST_LICENCES]]
-    more = [f"{len(ordered) - MOST_LICENCES} others"] if len(ordered) > MOST_LICENCES else []
+    named = [f"{text!r} {count}" if text else f"none {count}" for text, count in ordered[:MOST_NAMED]]
+    more = [f"{len(ordered) - MOST_NAMED} others"] if len(ordered) > MOST_NAMED else []
     return ", ".join([*named, *more])
 
 

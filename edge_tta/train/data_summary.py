@@ -11,7 +11,7 @@ from typing import Any
 from edge_tta.catalog import Clip
 from edge_tta.errors import DataError
 from edge_tta.flow.couple_store import read_couple_records
-from edge_tta.train.clips import UNKNOWN_LICENCE, Report, choose_clips, seconds_of_clips, told_licences
+from edge_tta.train.clips import UNKNOWN_LICENCE, Report, choose_clips, seconds_of_clips, told_counts
 from edge_tta.train.couple_data import couple_shards
 from edge_tta.train.data.captions import Captioner
 from edge_tta.train.latent_sets import brought_latents
@@ -33,17 +33,22 @@ class Amount:
     """What is counted, in the plural."""
     seconds: float | None = None
     """Length of the sound together; None for texts."""
+    labels: int | None = None
+    """How many different labels clips have; None for all else."""
 
     def plain(self) -> dict[str, Any]:
         """JSON values."""
+        labels = {} if self.labels is None else {"labels": self.labels}
         hours = {} if self.seconds is None else {"hours": round(self.seconds / 3600, 4)}
-        return {self.unit: self.count, **hours}
+        return {self.unit: self.count, **labels, **hours}
 
     def __str__(self) -> str:
-        counted = f"{self.count} {self.unit}"
+        counted = f"{self.count} {self.unit}" + ("" if self.labels is None else f", {self.labels} labels")
         if self.seconds is None:
             return counted
         minutes = self.seconds / 60
+        if minutes < 1:
+            return f"{counted}, {self.seconds:.1f} s"
         return f"{counted}, {minutes / 60:.2f} h" if minutes >= 6 else f"{counted}, {minutes:.1f} min"
 
 
@@ -61,14 +66,15 @@ class DataSummary:
     """Clips that are left out, by a licence that is not known."""
     own_captions: int | None = None
     """Clips in use that have captions of their own; None where nothing is told."""
-    unknown_labels: int | None = None
-    """Clips in use whose label the grammar does not know, so that its name is all that is told."""
+    unknown_labels: Mapping[str, int] = field(default_factory=dict)
+    """Clips in use by a label that the grammar does not know, so that its name is all that is told; a caption that
+    stands in for a label is none."""
 
     def plain(self) -> dict[str, Any]:
         """JSON values."""
         captions = {}
         if self.own_captions is not None:
-            captions = {"own_captions": self.own_captions, "unknown_labels": self.unknown_labels}
+            captions = {"own_captions": self.own_captions, "unknown_labels": dict(self.unknown_labels)}
         return {
             "source": self.source,
             **{part: amount.plain() for part, amount in self.used.items()},
@@ -81,11 +87,13 @@ class DataSummary:
         """Names with what there is to say, for people."""
         told = [("data", self.source), *((part, str(amount)) for part, amount in self.used.items())]
         for reason, count in self.left_out.items():
-            which = f" ({told_licences(self.unknown_licences)})" if reason == UNKNOWN_LICENCE else ""
+            which = f" ({told_counts(self.unknown_licences)})" if reason == UNKNOWN_LICENCE else ""
             told.append(("left out", f"{count} clips: {reason}{which}"))
         if self.own_captions is not None:
-            named = f"{self.unknown_labels} have a label that the grammar does not know"
-            told.append(("captions", f"{self.own_captions} clips have their own; {named}"))
+            told.append(("captions", f"{self.own_captions} clips have their own"))
+        if self.unknown_labels:
+            count, which = sum(self.unknown_labels.values()), told_counts(self.unknown_labels)
+            told.append(("unknown", f"{count} clips have a label that the grammar does not know ({which})"))
         return told
 
 
@@ -158,7 +166,12 @@ def _clips(recipe: Recipe, used: Mapping[str, Amount], source: str, report: Repo
         else:
             left_out[reason] += 1
     amounts = {
-        part: Amount(len(chosen), "clips", sum(seconds[index] for index in chosen))
+        part: Amount(
+            len(chosen),
+            "clips",
+            sum(seconds[index] for index in chosen),
+            len({clips[index].label for index in chosen}),
+        )
         for part, chosen in parts.items()
         if chosen
     }
@@ -170,10 +183,12 @@ def _clips(recipe: Recipe, used: Mapping[str, Amount], source: str, report: Repo
         return summary
     grammar = Captioner.load(recipe.data.captions)
     told = [clips[index] for chosen in parts.values() for index in chosen]
+    named = (clip.label for clip in told if clip.label not in clip.captions)
+    unknown = Counter(label for label in named if label not in grammar.labels)
     return replace(
         summary,
         own_captions=sum(any(clip.captions) for clip in told),
-        unknown_labels=sum(clip.label not in grammar.labels for clip in told),
+        unknown_labels=dict(unknown.most_common()),
     )
 
 

@@ -72,8 +72,8 @@ def test_clips_are_counted_by_what_is_done_with_them(folder: Path) -> None:
     found = summary_of("codec", f"data.folder={folder}", "data.min_bandwidth_hz=1000")
     assert found.plain() == {
         "source": str(folder),
-        "training": {"clips": 2, "hours": round(2.5 / 3600, 4)},
-        "validation": {"clips": 1, "hours": round(2.0 / 3600, 4)},
+        "training": {"clips": 2, "labels": 1, "hours": round(2.5 / 3600, 4)},
+        "validation": {"clips": 1, "labels": 1, "hours": round(2.0 / 3600, 4)},
         "left_out": {
             "bandwidth below 1000 Hz": 1,
             "licence not permissive": 1,
@@ -85,8 +85,8 @@ def test_clips_are_counted_by_what_is_done_with_them(folder: Path) -> None:
     }
     assert found.lines() == [
         ("data", str(folder)),
-        ("training", "2 clips, 0.0 min"),
-        ("validation", "1 clips, 0.0 min"),
+        ("training", "2 clips, 1 labels, 2.5 s"),
+        ("validation", "1 clips, 1 labels, 2.0 s"),
         ("left out", "1 clips: bandwidth below 1000 Hz"),
         ("left out", "1 clips: licence not permissive"),
         ("left out", "3 clips: licence not known ('Creative Commons 0' 2, 'as is' 1)"),
@@ -103,13 +103,21 @@ def test_clips_of_any_licence_are_left_out_for_none(folder: Path) -> None:
 
 def test_generators_are_told_captions_and_labels(folder: Path) -> None:
     found = summary_of("flow", f"data.folder={folder}")
-    assert (found.own_captions, found.unknown_labels) == (1, 1)
-    assert found.lines()[-1] == (
-        "captions", "1 clips have their own; 1 have a label that the grammar does not know"
-    )  # fmt: skip
+    assert (found.own_captions, found.unknown_labels) == (1, {"gargling": 1})
+    assert found.lines()[-2:] == [
+        ("captions", "1 clips have their own"),
+        ("unknown", "1 clips have a label that the grammar does not know ('gargling' 1)"),
+    ]
     plain = summary_of("flow", f"data.folder={folder}", "data.num_validation_windows=0").plain()
     assert "validation" not in plain and plain["left_out"]["data.num_validation_windows is 0"] == 1
-    assert (plain["own_captions"], plain["unknown_labels"]) == (1, 0)
+    assert (plain["own_captions"], plain["unknown_labels"]) == (1, {})
+
+
+def test_captions_in_place_of_labels_are_no_unknown_labels(folder: Path) -> None:
+    write(folder, (("a.wav", "", "CC0", "train", "", "a door creaks"), ("b.wav", "creak", "CC0", "", "", "")))
+    found = summary_of("flow", f"data.folder={folder}")
+    assert (found.own_captions, found.unknown_labels) == (1, {"creak": 1})
+    assert found.used["training"].labels == 2
 
 
 def test_the_tagger_takes_labels_of_enough_clips_and_holds_recordings_out(folder: Path) -> None:
@@ -139,7 +147,8 @@ def test_texts_are_counted_where_no_sound_is_learnt_from(tmp_path: Path) -> None
     }
 
 
-def test_lengths_are_told_in_minutes_or_hours() -> None:
+def test_lengths_are_told_in_seconds_minutes_or_hours() -> None:
+    assert str(Amount(3, "clips", 59.0)) == "3 clips, 59.0 s"
     assert str(Amount(3, "clips", 90.0)) == "3 clips, 1.5 min"
     assert str(Amount(3, "clips", 5400.0)) == "3 clips, 1.50 h"
 
@@ -175,13 +184,13 @@ def test_a_dry_run_says_what_would_be_learnt_from(folder: Path) -> None:
     arguments = ["train", "codec", "--dry-run", "--set", f"data.folder={folder}"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    assert "training       3 clips, 0.1 min\n" in result.stdout
+    assert "training       3 clips, 1 labels, 8.0 s\n" in result.stdout
     assert "left out       1 clips: split test\n" in result.stdout
     document = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert document["data"] == summary_of("codec", f"data.folder={folder}").plain()
     # Without a folder the recipe alone is checked.
     result = CliRunner().invoke(app, arguments[:3])
-    assert result.exit_code == 0 and "clips" not in result.stdout
+    assert result.exit_code == 0 and "clips" not in result.stdout and result.stderr == ""
 
 
 @pytest.mark.parametrize("quiet", [False, True])
@@ -200,7 +209,7 @@ def test_a_run_says_at_its_start_what_it_learns_from_and_keeps_it(tmp_path: Path
         arguments += ["--set", setting]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    assert ("training       6 clips, 0.2 min" in result.stderr) is not quiet
+    assert ("training       6 clips, 2 labels, 13.5 s" in result.stderr) is not quiet
     data = json.loads(result.stdout)["data"]
-    assert data["training"] == {"clips": 6, "hours": round(13.5 / 3600, 4)}
+    assert data["training"] == {"clips": 6, "labels": 2, "hours": round(13.5 / 3600, 4)}
     assert json.loads((tmp_path / "run" / "data.json").read_text()) == data
