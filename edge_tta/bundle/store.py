@@ -52,8 +52,9 @@ class Bundle:
 
         Args:
             source: name of a shipped bundle, or directory; None for the default one. A directory with the name of
-                a shipped bundle is meant by "./NAME". Either may end in "@" and the beginning of a digest, 12 digits
-                or more, as in results: then only the bundle with that digest is opened.
+                a shipped bundle is meant by "./NAME", or by a path object, which is never a name. Either may end in
+                "@" and the beginning of a digest, 12 digits or more, as in results: then only the bundle with that
+                digest is opened.
             verify: hash every file now. What ``read`` returns is verified in any case.
 
         Raises:
@@ -143,8 +144,9 @@ def _resolve(source: str | os.PathLike[str] | None) -> tuple[Path, str]:
     """Directory of a bundle, and what its digest has to begin with."""
     if source is not None and not isinstance(source, (str, os.PathLike)):
         raise BundleError(f"a bundle is a name or a directory, got {type(source).__name__}")
-    known = shipped_bundles()
-    name = DEFAULT_BUNDLE if source is None else os.fspath(source)
+    name = DEFAULT_BUNDLE if source is None else os.fsdecode(source)
+    # A path object is a directory: Path("./NAME") has lost its dot.
+    known = shipped_bundles() if source is None or isinstance(source, str) else {}
     is_file = False
     with_digest = _WITH_DIGEST.fullmatch(name)
     for wanted, digest in [(name, ""), *([with_digest.groups()] if with_digest else [])]:
@@ -158,5 +160,5 @@ def _resolve(source: str | os.PathLike[str] | None) -> tuple[Path, str]:
     shown = repr(name if len(name) <= 200 else name[:199] + "…")
     if is_file:
         raise BundleError(f"{shown} is a file; a bundle is the directory around {MANIFEST_NAME}")
-    names = ", ".join(known) or "none"
+    names = ", ".join(shipped_bundles()) or "none"
     raise BundleError(f"no bundle {shown}: neither a directory nor a shipped bundle (shipped: {names})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -144,8 +145,14 @@ def _check_parent(path: Path | None) -> None:
     """Refuse a file that could not be written before minutes are spent on its contents."""
     from edge_tta.errors import OutputError
 
-    if path is not None and not path.parent.is_dir():
+    if path is None:
+        return
+    if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: the directory {path.parent} does not exist")
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: it is a directory")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"cannot write {path}: no permission to write in {path.parent}")
 
 
 def _append_line(path: Path, line: str) -> None:

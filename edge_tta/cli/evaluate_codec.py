@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edge_tta.cli.judging import progress_bar, show_report
+from edge_tta.cli.options import Threads
 
 
 def evaluate_codec(
@@ -19,6 +20,7 @@ def evaluate_codec(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for report and pictures.")] = Path(
         "evaluation"
     ),
+    threads: Threads = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Judge a codec on validation clips: what a tagger still recognises, and spectral distances."""
@@ -37,6 +39,7 @@ def evaluate_codec(
             tagger,
             output,
             subject=checkpoint.name,
+            threads=threads,
             on_progress=lambda done, total: progress("reconstructing", done, total),
         )
     show_report(report, codec_markdown, output, json_output)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edge_tta.cli.judging import progress_bar, show_report
+from edge_tta.cli.options import Threads
 
 
 def evaluate_novelty(
@@ -16,6 +17,7 @@ def evaluate_novelty(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for report and picture.")] = Path(
         "evaluation"
     ),
+    threads: Threads = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Compare sounds with every training clip: is any of them a replay, and how near do new recordings come."""
@@ -23,5 +25,5 @@ def evaluate_novelty(
     from edge_tta.evaluate.novelty import novelty_markdown
 
     with progress_bar("reading sounds") as progress:
-        report = judge(sounds, reference, output, on_progress=progress)
+        report = judge(sounds, reference, output, threads=threads, on_progress=progress)
     show_report(report, novelty_markdown, output, json_output)

@@ -10,7 +10,7 @@ from edge_tta.errors import MissingExtraError
 EXTRA_PACKAGES: dict[str, tuple[str, ...]] = {
     "train": ("torch", "safetensors", "tensorboard", "soxr", "scipy", "tokenizers", "PIL"),
     "export": ("torch", "onnx", "onnxscript", "safetensors", "soxr"),
-    "eval": ("torch", "scipy", "soxr", "safetensors", "PIL", "pyloudnorm"),
+    "eval": ("torch", "scipy", "soxr", "safetensors", "PIL", "pyloudnorm", "threadpoolctl"),
     "executorch": ("executorch", "torchao"),
     "coreml": ("coremltools",),
     "public": ("transformers", "optimum"),

@@ -122,6 +122,7 @@ def validate(
                 "status": found.status,
                 "reason": found.reason,
                 "passed": found.passed,
+                "calibrated_on": found.calibrated_on,
                 "gates": [asdict(gate) for gate in found.gates],
             }
             for found in report.variants
@@ -140,6 +141,12 @@ def validate(
             for gate in found.gates:
                 say(f"  {verdict(gate):12s} {gate.title}: {measured_text(gate)}, asked {limit_text(gate)}")
         say(f"Written to {output / 'validate.html'}")
+    for found in report.variants:
+        if found.calibrated_on:
+            note(
+                f"edge-tta: warning: {found.name} was calibrated on {found.calibrated_on}, the list that it is judged "
+                "by; judge it by other prompts (--prompts)"
+            )
     for name, reason in report.not_measured.items():
         note(f"not measured: {name} ({reason})")
     if strict and (failures := strict_failures(report, options.variants, allow_unmeasured=allow_unmeasured)):

@@ -18,7 +18,9 @@ from edge_tta.evaluate.report import write_report
 from edge_tta.evaluate.run import file_digest
 from edge_tta.evaluate.spectrogram import Panel, write_sheet
 from edge_tta.evaluate.statistics import Estimate, Spread, share_estimate, spread
+from edge_tta.evaluate.threads import bounded_threads
 from edge_tta.files import make_folder
+from edge_tta.runtime.pipeline import checked_threads
 
 SCHEMA = 2
 SUFFIXES = (".wav", ".flac", ".ogg")
@@ -91,6 +93,7 @@ def evaluate_novelty(
     output_dir: Path,
     *,
     random_seed: int = 0,
+    threads: int | None = None,
     on_progress: Progress = lambda *_: None,
 ) -> NoveltyReport:
     """Compare sounds with all training clips; writes ``novelty.json``, ``novelty.md`` and ``novelty.png``.
@@ -102,33 +105,37 @@ def evaluate_novelty(
             ``val`` the new recordings.
         output_dir: gets the report.
         random_seed: seed of the intervals.
+        threads: threads of the matrix library, None for the runtime's choice.
         on_progress: told of every clip.
 
     Raises:
         DataError: no sound or clip that can be compared, or one that cannot be read.
         OutputError: the report cannot be written.
+        RequestError: threads are no whole number, or out of range.
     """
+    threads = checked_threads(threads)
     paths = sorted(path for path in sounds.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise DataError(f"{sounds}: no sound ({', '.join(SUFFIXES)})")
     clips = read_clips(reference_dir, ("train", "val"))
     make_folder(output_dir)
     rate = SPEC.sample_rate
-    made = [course(load_clip(path, rate), rate) for path in paths]
-    frames = min(view.shape[1] for view in made)
-    held = [clip for clip in clips if clip.split == "val"]
-    new, new_clips = [], []
-    for number, clip in enumerate(held, start=1):
-        view = course(load_clip(clip.path, rate), rate)
-        if view.shape[1] >= frames:
-            new.append(view)
-            new_clips.append(clip)
-        on_progress("reading validation clips", number, len(held))
-    if not new:
-        raise DataError(f"{reference_dir}: no validation clip is as long as the sounds")
-    judge = ReplayJudge([view[:, :frames] for view in (*made, *new)])
-    train = [clip for clip in clips if clip.split == "train"]
-    found = _nearest(judge, train, on_progress)
+    with bounded_threads(threads):
+        made = [course(load_clip(path, rate), rate) for path in paths]
+        frames = min(view.shape[1] for view in made)
+        held = [clip for clip in clips if clip.split == "val"]
+        new, new_clips = [], []
+        for number, clip in enumerate(held, start=1):
+            view = course(load_clip(clip.path, rate), rate)
+            if view.shape[1] >= frames:
+                new.append(view)
+                new_clips.append(clip)
+            on_progress("reading validation clips", number, len(held))
+        if not new:
+            raise DataError(f"{reference_dir}: no validation clip is as long as the sounds")
+        judge = ReplayJudge([view[:, :frames] for view in (*made, *new)])
+        train = [clip for clip in clips if clip.split == "train"]
+        found = _nearest(judge, train, on_progress)
     generator, recordings = np.random.default_rng(random_seed), [clip.recording for clip in new_clips]
     bands, shown = [], []
     for shortest, best in found.items():

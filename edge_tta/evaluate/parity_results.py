@@ -99,6 +99,8 @@ class VariantParity:
     worst: tuple[int, ...] = ()
     """Positions in ``clips`` of the sounds that are worth playing, largest end-to-end log-mel distance first."""
     clips: tuple[ClipParity, ...] = ()
+    calibrated_on: str = ""
+    """Name of a list that it is judged by and that its ranges were found on; empty where none is known to be one."""
 
     @property
     def passed(self) -> bool | None:

@@ -79,6 +79,21 @@ def read_suites(names: Sequence[str]) -> list[Prompt]:
     return [prompt for name in names for prompt in read_prompts(find_prompts(name))]
 
 
+def lists_in_use(names: Sequence[str], chosen: Sequence[Prompt]) -> dict[str, str]:
+    """Names of the lists that have a part in the prompts that are used, by SHA-256 of their files.
+
+    Raises:
+        DataError: see :func:`edge_tta.evaluate.suite.read_prompts`.
+    """
+    texts = {prompt.text for prompt in chosen}
+    files = {str(name): find_prompts(name) for name in names}
+    return {
+        file_digest(file): name
+        for name, file in files.items()
+        if any(prompt.text in texts for prompt in read_prompts(file))
+    }
+
+
 def open_reference(bundle: Bundle, name: str | None, threads: int) -> tuple[str, LoadedModel]:
     """The model that variants are held against, with its name.
 

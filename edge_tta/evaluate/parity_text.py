@@ -85,6 +85,8 @@ def variant_sentence(variant: VariantParity) -> str:
     how = ""
     if variant.backend.endswith("-interpreted"):
         how = " Its saved program was interpreted; what a device computes was not measured."
+    if variant.calibrated_on:
+        how += f" Its ranges were found on prompts that it is judged by ({variant.calibrated_on}), which flatters it."
     return _kept_gates(variant) + how
 
 

@@ -167,6 +167,7 @@ def evaluate_codec(
     subject: str = "codec",
     splits: Sequence[str] = ("val",),
     random_seed: int = 0,
+    threads: int | None = None,
     on_progress: Progress | None = None,
 ) -> CodecReport:
     """Put real clips through a codec and judge the reconstructions.
@@ -180,16 +181,24 @@ def evaluate_codec(
         subject: name of the codec for the report.
         splits: clips to use; ``val`` clips were seen neither by codec nor by tagger.
         random_seed: seed of the bootstrap.
+        threads: threads of codec, tagger and matrix library, None for the runtime's choice.
         on_progress: called after every clip.
+
+    Raises:
+        DataError, OutputError, RequestError, MissingExtraError: as the parts say.
     """
+    from edge_tta.runtime.pipeline import checked_threads
+
+    threads = checked_threads(threads)
     tagger = load_tagger(tagger_dir)
     reference_dir, output_dir = Path(reference_dir), Path(output_dir)
     clips = read_clips(reference_dir, splits)
     make_folder(output_dir)
     generator = np.random.default_rng(random_seed)
-    judged = codec_figures(
-        reconstruct, clips, tagger, generator, sheet_labels=SHEET_LABELS, on_progress=on_progress
-    )
+    with bounded_threads(threads):
+        judged = codec_figures(
+            reconstruct, clips, tagger, generator, sheet_labels=SHEET_LABELS, on_progress=on_progress
+        )
     digest = file_digest(reference_dir / METADATA_FILE)
     report = CodecReport(SCHEMA, Provenance(tagger.digest, digest, None, subject, None), judged.figures)
     write_report(report, codec_markdown(report), output_dir, "codec")

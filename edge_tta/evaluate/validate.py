@@ -6,7 +6,8 @@ import contextlib
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from edge_tta.evaluate.parity_sources import (
     Listeners,
     ValidationOptions,
     find_listeners,
+    lists_in_use,
     open_reference,
     read_suites,
 )
@@ -102,9 +104,15 @@ def validate_bundle(
         finally:
             model.backend.close()
         compared = [session.compare(bundle, name, threads, gates.gates, options.worst) for name in chosen]
+        lists = lists_in_use(options.prompts, prompts)
         settings = _settings(bundle, options, items, threads)
         report = _report(
-            bundle, settings, listeners, gates.name, reference, tuple(variant for variant, _ in compared)
+            bundle,
+            settings,
+            listeners,
+            gates.name,
+            reference,
+            tuple(_with_calibration(bundle, variant, lists) for variant, _ in compared),
         )
         _write(report, {variant.name: pairs for variant, pairs in compared}, output)
     return report
@@ -139,6 +147,14 @@ def _write(report: ParityReport, pairs: dict[str, tuple[HeardPair, ...]], output
     }
     for name, text in documents.items():
         write_file(output / name, text.encode())
+
+
+def _with_calibration(bundle: Bundle, variant: VariantParity, lists: Mapping[str, str]) -> VariantParity:
+    """The result with the list that the variant is judged by and was calibrated on, if it is the same file."""
+    calibration = bundle.variants[variant.name].calibration
+    return (
+        variant if calibration is None else replace(variant, calibrated_on=lists.get(calibration.sha256, ""))
+    )
 
 
 def _settings(

@@ -25,7 +25,8 @@ class _Pool:
     """The process's pool of threads and how many programs hold it."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        # Re-entrant, as the handler of a signal may close a program while its thread loads or runs one.
+        self.lock = threading.RLock()
         self.users = 0
 
     def enter(self, native: ModuleType, threads: int) -> None:
@@ -87,7 +88,7 @@ class EtProgram:
         from executorch.runtime import Runtime
 
         self.name = name
-        self._running = threading.Lock()
+        self._running = threading.RLock()
         self._methods: dict[str, Any] = {}
         self._program: Any = None
         lines: list[str] = []

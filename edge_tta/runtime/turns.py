@@ -34,7 +34,9 @@ class Turns:
             first: go before all others that wait.
         """
         ticket = (object(), threading.get_ident())
-        if self._holder is not None and self._holder[1] == ticket[1]:
+        # Read once: another thread may let go at any time.
+        holder = self._holder
+        if holder is not None and holder[1] == ticket[1]:
             # The handler of a signal that arrived in the middle of the thread's own turn.
             yield
             return

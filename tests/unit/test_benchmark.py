@@ -92,6 +92,15 @@ def test_bench_refuses_what_would_mean_nothing(toy_bundle: Path, tmp_path: Path)
     refused(run("bench", str(toy_bundle), "-o", nowhere), 2, "does not exist")
 
 
+def test_bench_refuses_what_it_could_not_write_before_it_measures(
+    toy_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_tta.runtime.benchmark.run_benchmark", None)
+    refused(run("bench", str(toy_bundle), "-o", str(tmp_path)), 2, "it is a directory")
+    monkeypatch.setattr("os.access", lambda *_: False)
+    refused(run("bench", str(toy_bundle), "-o", str(tmp_path / "a.jsonl")), 2, "no permission to write in")
+
+
 def test_a_profile_tells_the_operators_of_each_stage(toy_bundle: Path) -> None:
     """Runs of their own: three steps of a generator with two products are six a sound, warm-up left out."""
     options = ("--seconds", "0.5", "--threads", "1", "--cold-starts", "1", "--steps", "3", "--profile")

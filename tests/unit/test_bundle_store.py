@@ -90,6 +90,11 @@ def test_a_path_wins_when_it_is_written_as_one(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path / "here")
     assert Bundle.open("./edge-tiny").root.resolve() == tmp_path / "here" / "edge-tiny"
     assert Bundle.open("edge-tiny").root == tmp_path / "assets" / "edge-tiny"
+    # The dot is lost in a path object, which is no name in any case.
+    assert Bundle.open(Path("./edge-tiny")).root.resolve() == tmp_path / "here" / "edge-tiny"
+    shutil.rmtree(tmp_path / "here" / "edge-tiny")
+    with pytest.raises(BundleError, match=r"no bundle 'edge-tiny'.*shipped: edge-tiny"):
+        Bundle.open(Path("edge-tiny"))
 
 
 def test_a_file_is_no_bundle() -> None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from threadpoolctl import threadpool_info
 from typer.testing import CliRunner
 
+from edge_tta.catalog import Clip
 from edge_tta.cli.main import app
 from edge_tta.errors import DataError
-from edge_tta.evaluate.novelty import evaluate_novelty
+from edge_tta.evaluate import novelty
+from edge_tta.evaluate.novelty import Progress, evaluate_novelty
 from edge_tta.evaluate.replay import SPEC, ReplayJudge, course
 
 RATE = SPEC.sample_rate
@@ -167,11 +172,23 @@ def test_a_mark_is_that_of_new_recordings_with_the_same_clips(
         assert band.generated.median == pytest.approx(band.real.median, abs=0.1)
 
 
-def test_the_verb_prints_the_report(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_verb_prints_the_report_without_torch_and_keeps_to_its_threads(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sounds, real = folders
+    pools: set[int] = set()
+
+    def counting(judge: ReplayJudge, train: list[Clip], on_progress: Progress) -> dict[float, Any]:
+        pools.update(pool["num_threads"] for pool in threadpool_info())
+        return nearest(judge, train, on_progress)
+
+    nearest = novelty._nearest
+    monkeypatch.setattr(novelty, "_nearest", counting)
+    monkeypatch.setitem(sys.modules, "torch", None)
     words = ["evaluate-novelty", str(sounds), "--reference", str(real), "-o", str(tmp_path / "out"), "--json"]
-    result = CliRunner().invoke(app, words)
+    result = CliRunner().invoke(app, [*words, "--threads", "1"])
     assert result.exit_code == 0, result.output
+    assert pools == {1}
     found = json.loads(result.stdout)
     assert found["schema"] == 2 and found["bands"][0]["nearest"][0]["training_clip"] == "7.flac"
     assert json.loads((tmp_path / "out" / "novelty.json").read_text(encoding="utf-8")) == found

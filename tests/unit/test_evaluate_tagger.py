@@ -291,7 +291,14 @@ def test_a_codec_that_fails_on_one_label_is_judged_by_labels(folder, tagger):
 
 
 def test_evaluate_codec_writes_its_report(folder, trained, tmp_path):
-    report = run.evaluate_codec(lambda samples: samples[None], folder, trained[0], tmp_path / "out")
+    pools = set()
+
+    def perfect(samples):
+        pools.update(pool["num_threads"] for pool in threadpool_info())
+        return samples[None]
+
+    report = run.evaluate_codec(perfect, folder, trained[0], tmp_path / "out", threads=1)
+    assert pools == {1}
     written = json.loads((tmp_path / "out" / "codec.json").read_text())
     assert written["figures"]["original_top1"]["n"] == report.figures.original_top1.n == 15
     assert written["provenance"]["embedder"] == load_tagger(trained[0]).digest
@@ -307,6 +314,8 @@ def test_the_command_line_judges_a_codec(folder, trained, tmp_path):
     save_part(tmp_path / "tiny", tiny.config, "codec", tiny.codec)
     arguments = ["evaluate-codec", str(tmp_path / "tiny"), "--reference", str(folder)]
     arguments += ["--tagger", str(trained[0]), "-o", str(tmp_path / "out")]
+    refused = CliRunner().invoke(app, [*arguments, "--threads", "0"])
+    assert refused.exit_code == 2 and "threads 0 is out of range" in refused.output
     result = CliRunner().invoke(app, [*arguments, "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout) == json.loads((tmp_path / "out" / "codec.json").read_text())

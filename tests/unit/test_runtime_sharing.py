@@ -200,6 +200,23 @@ def test_turns_are_given_in_the_order_they_were_asked_for() -> None:
     assert order == ["inner", "close", "a", "b", "c"]
 
 
+def test_a_turn_may_end_while_another_thread_looks_whose_it_is() -> None:
+    class EndsWhenSeen(Turns):
+        @property
+        def _holder(self) -> Any:
+            seen, self.held = self.held, None
+            return seen
+
+        @_holder.setter
+        def _holder(self, held: Any) -> None:
+            self.held = held
+
+    turns = EndsWhenSeen()
+    turns._holder = object(), threading.get_ident() + 1
+    with turns.taken():
+        pass
+
+
 def test_who_gives_up_leaves_no_gap() -> None:
     turns, order = Turns(), []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import importlib.util
 import json
 import math
@@ -18,6 +19,8 @@ from threadpoolctl import threadpool_info
 from typer.testing import CliRunner
 
 from edge_tta.bundle import Bundle
+from edge_tta.bundle.assemble import write_bundle
+from edge_tta.bundle.manifest import Calibration
 from edge_tta.cli.main import app
 from edge_tta.errors import BackendError, ConfigError, DataError, RequestError
 from edge_tta.evaluate.parity import choose_prompts, make_items
@@ -313,6 +316,37 @@ def test_the_command_line_judges_and_strict_fails(toy_bundle: Path, prompts: str
     assert document["schema"] == "validate/1"
     assert len(document["variants"][0]["clips"]) == 2
     assert document["settings"]["threads"] == 1
+
+
+def test_a_variant_judged_by_what_it_was_calibrated_on_is_told(
+    toy_bundle: Path, prompts: str, tmp_path: Path
+) -> None:
+    """By the digest that the manifest has of the list: other lists are not known to have the same prompts."""
+    opened = Bundle.open(toy_bundle)
+    record = Calibration(sha256=hashlib.sha256(Path(prompts).read_bytes()).hexdigest(), requests=3)
+    variants = {
+        **opened.variants,
+        "ort-int8": opened.variants["ort-int8"].model_copy(update={"calibration": record}),
+    }
+    files = {entry.file: opened.read(entry) for entry in opened.manifest.files()}
+    write_bundle(tmp_path / "b", opened.manifest.model_copy(update={"variants": variants}), files)
+    arguments = ["validate", str(tmp_path / "b"), "--count", "2", "--seeds", "1", "--seconds", "1", "--quiet"]
+    arguments += ["--threads", "1", "-o", str(tmp_path / "out")]
+    told = CliRunner().invoke(app, [*arguments, "--prompts", prompts])
+    assert told.exit_code == 0, told.output
+    warnings = [line for line in told.stderr.splitlines() if "warning" in line]
+    assert len(warnings) == 1 and f"ort-int8 was calibrated on {prompts}" in warnings[0]
+    assert f"Its ranges were found on prompts that it is judged by ({prompts})" in told.stdout
+    for name in ("validate.md", "validate.html"):
+        assert "which flatters it" in (tmp_path / "out" / name).read_text("utf-8")
+    other = tmp_path / "other.csv"
+    other.write_text("prompt,label\na door slams,door\na bell,bell\n", encoding="utf-8")
+    apart = CliRunner().invoke(app, [*arguments, "--prompts", str(other), "--json"])
+    assert "calibrated on" not in apart.stderr
+    assert json.loads(apart.stdout)["variants"][0]["calibrated_on"] == ""
+    # A list counts where one of its prompts is among those that are used.
+    few = ["--count", "1", "--prompts", str(other), "--prompts", str(other), "--prompts", prompts]
+    assert "calibrated on" not in CliRunner().invoke(app, [*arguments, *few]).stderr
 
 
 def test_own_gates(toy_bundle: Path, prompts: str, tmp_path: Path) -> None:
