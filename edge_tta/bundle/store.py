@@ -61,6 +61,8 @@ class Bundle:
             BundleError: unknown name, another digest, or anything wrong with manifest or files.
         """
         root, digest = _resolve(source)
+        if not os.path.lexists(root / MANIFEST_NAME):
+            raise BundleError(f"{root} is no bundle: there is no {MANIFEST_NAME} in it")
         bundle = cls(root, parse_manifest(read_regular_file(root, MANIFEST_NAME, MAX_MANIFEST_BYTES)))
         if not bundle.digest.startswith(digest):
             raise BundleError(f"{root} is {bundle.name}; asked for is the digest {digest}")

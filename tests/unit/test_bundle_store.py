@@ -97,6 +97,12 @@ def test_a_path_wins_when_it_is_written_as_one(tmp_path: Path, monkeypatch: pyte
         Bundle.open(Path("edge-tiny"))
 
 
+def test_a_directory_that_is_no_bundle_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BundleError) as caught:
+        Bundle.open(tmp_path)
+    assert str(caught.value) == f"{tmp_path} is no bundle: there is no manifest.json in it"
+
+
 def test_a_file_is_no_bundle() -> None:
     with pytest.raises(BundleError, match="is a file; a bundle is the directory"):
         Bundle.open(TINY / "manifest.json")
