@@ -50,7 +50,10 @@ def without_steps(n_fft: int, sample_rate: int, edges_hz: Sequence[float]) -> Te
     for edge in sorted(edges_hz):
         low, high = (1 - REACH) * edge, (1 + REACH) * edge
         if FIT * edge < 4 * BLUR_BINS * bin_hz or high > hertz[-1]:
-            raise ConfigError(f"coder edge {edge:g} Hz is too low or too high: steps there cannot be told")
+            raise ConfigError(
+                f"coder edge {edge:g} Hz is too low or too high for this codec: steps there cannot be told; leave it "
+                "out (coder_edges_hz in a recipe)"
+            )
         if low < free_from:
             raise ConfigError(f"coder edge {edge:g} Hz is too near to the one below it")
         free_from = high
